@@ -1,0 +1,1 @@
+"""The agent loop, its tools, the workspace and the sandbox."""

@@ -1,0 +1,1 @@
+"""The neutral conversation and one codec per dialect; no I/O."""

@@ -1,0 +1,1 @@
+"""Clients, clocks and names of model endpoints."""

@@ -1,0 +1,1 @@
+"""Pure statistics on plain numbers; standard library only."""

@@ -1,0 +1,1 @@
+"""Records of a run, its journal, its summary and its gate."""

@@ -1,0 +1,149 @@
+"""What one run leaves behind: the manifest, one record per trial, and the ids that were expected.
+
+These are the only inputs of every summary, gate and report, today or years later. Plain JSON
+types only: a record crosses from an xdist worker on a test report.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pytest_agentlimit.chat.messages import Finding, Frozen, StopReason, Usage
+from pytest_agentlimit.errors import Blame
+
+Outcome = Literal[
+    "passed", "failed", "infra", "unsupported", "inconclusive", "skipped", "crashed"
+]
+SCORED: frozenset[str] = frozenset({"passed", "failed", "crashed"})
+"""Outcomes that are evidence about the model on this endpoint; the others only lower completion.
+
+A worker that died while a trial ran (`crashed`) is scored as a failure until it is run again:
+leaving it out would reward a model for replies that kill the test process.
+"""
+
+
+class CheckPlan(Frozen):
+    """What a check is, known before its trial runs: identity and markers."""
+
+    check: str
+    """The node id without model and trial, the same on every machine."""
+    model: str
+    trial: int
+    """1-based; also the round."""
+    seed: int
+    capability: str | None = None
+    weight: float = 1.0
+    blocker: bool = False
+    budget_ms: float | None = None
+    budget_quantile: float = 0.95
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What makes a trial the same trial: check, model, trial number."""
+        return (self.check, self.model, self.trial)
+
+
+class CallRecord(Frozen):
+    """One call to the endpoint; times are milliseconds, offsets count from the trial's start."""
+
+    start_ms: float
+    end_ms: float
+    """Back-off between retries is taken out; the retries themselves are in."""
+    connect_ms: float | None = None
+    first_byte_ms: float | None = None
+    ttft_ms: float | None = None
+    first_tool_ms: float | None = None
+    server_load_ms: float | None = None
+    server_prompt_ms: float | None = None
+    server_predicted_ms: float | None = None
+    attempts: int = 1
+    verdict: Literal["call", "leaked", "truncated", "no_call"] | None = None
+    stop_reason: StopReason | None = None
+    usage: Usage = Usage()
+    findings: tuple[Finding, ...] = ()
+    error_kind: str | None = None
+    """`kind` of the EndpointError that ended the call, or None."""
+    timed_out: bool = False
+    output_digest: str | None = None
+    """SHA-256 over the blocks of the reply, so that identical trials can be told."""
+
+
+class TrialRecord(Frozen):
+    """One trial of one check on one model: the plan, what happened, what it cost."""
+
+    plan: CheckPlan
+    nodeid: str
+    outcome: Outcome
+    blame: Blame | None = None
+    """Set for everything that did not pass, None otherwise."""
+    message: str | None = None
+    """The failure in one bounded, printable text; untrusted model output may be quoted in it."""
+    duration_s: float = 0.0
+    calls: tuple[CallRecord, ...] = ()
+    latency_ms: float | None = None
+    """Time spent waiting on the model; None when no call was made or when `timed_out`."""
+    timed_out: bool = False
+    worker: str | None = None
+    attempt: int = 1
+    """Of reruns of the same trial (pytest-rerunfailures), the last counts."""
+
+    @property
+    def latency(self) -> float | None:
+        """Milliseconds, +inf after a timeout, None when nothing was measured."""
+        return math.inf if self.timed_out else self.latency_ms
+
+
+class GateSettings(Frozen):
+    """What the user asked the gate to hold; None means the rule is not in force."""
+
+    mode: Literal["point", "strict", "proven", "off"] = "point"
+    min_score: float | None = None
+    """0..1."""
+    p95: Literal["within-budget"] | float | None = None
+    """`within-budget`, or one budget in milliseconds for every check."""
+    min_completion: float = 0.95
+
+    @property
+    def asked(self) -> bool:
+        """True when a gate option was given: failed checks are then evidence, not a red run."""
+        return self.min_score is not None or self.p95 is not None
+
+
+class ModelEntry(Frozen):
+    """One model of the run and what is known of what serves it."""
+
+    name: str
+    fingerprint: dict[str, Any] = Field(default_factory=dict)
+
+
+class Manifest(Frozen):
+    """What was asked and of whom, written before the first trial."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    started: str
+    """ISO 8601, UTC."""
+    seed: int
+    plugin_version: str
+    host: str
+    shape: Literal["bare", "agent"] = "bare"
+    models: tuple[ModelEntry, ...] = ()
+    gate: GateSettings = GateSettings()
+
+
+class RunData(Frozen):
+    """A run, finished or not, as it can be read back from its folder.
+
+    `expected` are the trial keys that were collected, in order; a key with no record was lost.
+    """
+
+    manifest: Manifest
+    records: tuple[TrialRecord, ...] = ()
+    expected: tuple[str, ...] = ()
+    """Node ids of every collected trial."""
+    duration_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    """Things a reader must know: interrupted, journal not written, worker lost …"""
