@@ -7,18 +7,19 @@ AgentLimitError
 ├── EndpointError              one call to an endpoint failed; never the model's fault
 │   ├── Unreachable            refused, no route, name not found, connect deadline
 │   ├── DeadlineExceeded       the server accepted the call and did not finish it in time
-│   ├── HTTPFailure            a status code of 400 or above
+│   ├── HTTPFailure            a status code of 300 or above
 │   ├── NotTheProtocol         the answer is not what the dialect speaks (HTML, broken JSON …)
 │   └── StreamFailure          the reply was cut, carried an error object, or outgrew the limit
 ├── ExpectationFailed          (also AssertionError) the model did not do what a check expects
-└── WorkspaceViolation         a tool argument points out of the workspace
+├── ToolProblem                a tool cannot do what the model asked; the model is told why
+│   └── WorkspaceViolation     a tool argument points out of the workspace
 
 Every message says what happened, why, and what to do next. No message holds an API key.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Blame = Literal["model", "engine", "config", "network", "test"]
 """Who has to act on a failure (DESIGN 5)."""
@@ -51,6 +52,8 @@ class EndpointError(AgentLimitError):
     """
 
     outcome: ClassVar[CallOutcome] = "infra"
+    partial: Any = None
+    """The ChatReply that had arrived when the call failed, or None: evidence, never a result."""
 
     def __init__(self, message: str, *, kind: str, blame: Blame, hint: str = "") -> None:
         super().__init__(f"{message}. {hint}" if hint else message)
@@ -72,17 +75,25 @@ class DeadlineExceeded(EndpointError):
 
 
 class HTTPFailure(EndpointError):
-    """An HTTP status of 400 or above; `status` holds it.
+    """An HTTP status of 300 or above; `status` holds it.
 
     Kinds: `auth`, `not_found`, `rate_limit`, `overloaded`, `server_error`, `context_overflow`,
-    `bad_request`.
+    `bad_request`, `redirect`. `retry_after_s` is what the server asked for, or None.
     """
 
     def __init__(
-        self, message: str, *, status: int, kind: str, blame: Blame, hint: str = ""
+        self,
+        message: str,
+        *,
+        status: int,
+        kind: str,
+        blame: Blame,
+        hint: str = "",
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, kind=kind, blame=blame, hint=hint)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class NotTheProtocol(EndpointError):
@@ -101,5 +112,12 @@ class ExpectationFailed(AgentLimitError, AssertionError):
         self.blame: Blame = blame
 
 
-class WorkspaceViolation(AgentLimitError):
+class ToolProblem(AgentLimitError):
+    """Raised by a tool that cannot do what the model asked: its message is all the model is told.
+
+    Any other exception of a tool is told too, with its type; this one is meant to happen.
+    """
+
+
+class WorkspaceViolation(ToolProblem):
     """A path given by a model leaves the workspace; nothing was read or written."""

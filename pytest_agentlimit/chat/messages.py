@@ -6,12 +6,12 @@ Plain, frozen data with no I/O. A conversation is canonical when a leading syste
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.errors import Blame, ExpectationFailed
 
 Dialect = Literal["openai", "anthropic", "ollama"]
@@ -71,7 +71,8 @@ class Tool(Frozen):
         function: Callable[..., Any] | None = None,
     ) -> None:
         schema = {"type": "object", "properties": {}} if parameters is None else parameters
-        super().__init__(name=name, description=description, parameters=schema, function=function)
+        fields = {"name": name, "description": description, "parameters": schema}
+        super().__init__(**fields | {"function": function})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the tool's own function returns."""
@@ -126,8 +127,8 @@ def _parse_arguments(raw: str) -> tuple[dict[str, Any], str | None]:
     if not raw.strip():
         return {}, None
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        value, _ = jsontext.parse(raw, strict=True)
+    except ValueError as error:
         return {}, f"arguments are not JSON ({type(error).__name__}: {error}): {raw[:200]!r}"
     if not isinstance(value, dict):
         return {}, f"arguments are {type(value).__name__}, not an object: {raw[:200]!r}"
@@ -267,7 +268,7 @@ class ChatReply(Frozen):
 
     @property
     def verdict(self) -> Literal["call", "leaked", "truncated", "no_call"]:
-        """What became of tool calling in this reply; leaked and truncated are their own verdicts."""
+        """What became of tool calling here; leaked and truncated are verdicts of their own."""
         if self.truncated:
             return "truncated"
         if self.tool_calls:
@@ -316,7 +317,7 @@ class ThinkingDelta(Frozen):
 
 
 class ToolCallStart(Frozen):
-    """A new call. `index` is ours: 0, 1, 2 … in order of appearance, whatever the server numbers."""
+    """A new call. `index` is ours: 0, 1, 2 … by first appearance, whatever the server numbers."""
 
     type: Literal["tool_call_start"] = "tool_call_start"
     index: int

@@ -34,7 +34,8 @@ class EndpointSpec(Frozen):
     source: str = "literal"
     """Which rule of the resolver won, in words for the header line."""
     api_key_env: str | None = None
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Sent with every request; not in the repr, since gateways want tokens in headers."""
     context_window: int | None = None
     max_tokens: int | None = 1024
     """Sent with every request that sets none: a model must not stream for ever."""

@@ -14,9 +14,7 @@ from pydantic import Field
 from pytest_agentlimit.chat.messages import Finding, Frozen, StopReason, Usage
 from pytest_agentlimit.errors import Blame
 
-Outcome = Literal[
-    "passed", "failed", "infra", "unsupported", "inconclusive", "skipped", "crashed"
-]
+Outcome = Literal["passed", "failed", "infra", "unsupported", "inconclusive", "skipped", "crashed"]
 SCORED: frozenset[str] = frozenset({"passed", "failed", "crashed"})
 """Outcomes that are evidence about the model on this endpoint; the others only lower completion.
 
@@ -134,16 +132,26 @@ class Manifest(Frozen):
     gate: GateSettings = GateSettings()
 
 
-class RunData(Frozen):
-    """A run, finished or not, as it can be read back from its folder.
+class ExpectedTrial(Frozen):
+    """One collected trial; `model` and `trial` are None when its id does not name them.
 
-    `expected` are the trial keys that were collected, in order; a key with no record was lost.
+    Made from a node id by `runs.expected.expected_trial`.
     """
+
+    nodeid: str
+    """Without the `@group` of xdist's load grouping."""
+    model: str | None = None
+    trial: int | None = None
+
+
+class RunData(Frozen):
+    """A run, finished or not, as it can be read back from its folder."""
 
     manifest: Manifest
     records: tuple[TrialRecord, ...] = ()
-    expected: tuple[str, ...] = ()
-    """Node ids of every collected trial."""
+    """In the order they came; of two with the same plan key the later counts."""
+    expected: tuple[ExpectedTrial, ...] = ()
+    """Every collected trial, in collection order; one without a record was lost."""
     duration_s: float = 0.0
     notes: tuple[str, ...] = ()
     """Things a reader must know: interrupted, journal not written, worker lost …"""

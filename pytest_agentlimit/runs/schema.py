@@ -1,120 +1,183 @@
 """The report, schema version 1: a contract others read (docs/reference/report-schema.json).
 
 `null` means not measured, never 0. Scores are 0..1, latencies milliseconds; a latency that never
-ended is the string "Infinity", because JSON has no such number.
+ended is the string "Infinity", because JSON has no such number. Write a report with
+`model_dump_json()`: a plain `model_dump()` keeps the float.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
+
+from pytest_agentlimit.measure.stability import StabilityLabel
 
 Verdict = Literal["pass", "fail", "inconclusive"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+_MILLISECONDS = {"anyOf": [{"type": "number", "minimum": 0}, {"const": "Infinity"}]}
+Milliseconds = Annotated[float, WithJsonSchema(_MILLISECONDS)]
 
 
 class Part(BaseModel):
     """A part of the report: frozen, exact keys, infinities as strings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="strings",
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class RunInfo(Part):
     """Which run this is."""
 
     id: str
+    """The name of the run folder."""
     started: str
+    """ISO 8601, UTC."""
     duration_s: float
+    """Wall-clock time of the run, seconds."""
     seed: int
+    """Every generated instance follows from it."""
     plugin_version: str
+    """Of pytest-agentlimit."""
     host: str
+    """The machine the tests ran on."""
 
 
 class ScorePart(Part):
-    """The weighted score with its interval; None when nothing was scored."""
+    """The weighted score with its interval; null when nothing was scored."""
 
-    value: float | None
-    low: float | None
-    high: float | None
+    value: Share | None
+    """Weighted pass rate, 0..1."""
+    low: Share | None
+    """Lower end of the interval."""
+    high: Share | None
+    """Upper end of the interval."""
     level: float = 0.95
-    rounds: int
+    """Confidence level of the interval."""
+    rounds: Count
+    """Rounds in which every check was scored."""
     effective_trials: float | None
+    """How many equal trials of one check the interval is worth."""
 
 
 class LatencyPart(Part):
-    """Trial latencies; `p95_is_max` below 20 samples; `verdict` None without any budget."""
+    """Latencies of scored trials: the time each spent waiting on the model."""
 
-    n: int
-    p50_ms: float | None
-    p95_ms: float | None
+    n: Count
+    """Trials that were measured, timeouts included."""
+    p50_ms: Milliseconds | None
+    """Median; the mean of the middle two for an even n."""
+    p95_ms: Milliseconds | None
+    """Nearest-rank 95th percentile."""
     p95_is_max: bool
-    p95_upper_ms: float | None
-    over_budget: int | None
+    """True below 20 trials, where the 95th percentile is simply the slowest trial."""
+    p95_upper_ms: Milliseconds | None
+    """One-sided 95 % upper bound of the 95th percentile; null below 59 trials."""
+    over_budget: Count | None
+    """Trials slower than their latency budget; null when no trial has one."""
     verdict: Verdict | None
+    """What the trials prove about their budgets; null when no trial has one."""
 
 
 class CompletionPart(Part):
-    """How much of what was collected became evidence."""
+    """How much of what was collected became evidence; all are counts of trials."""
 
-    expected: int
-    reported: int
-    scored: int
-    infra: int
-    unsupported: int
+    expected: Count
+    """Collected."""
+    reported: Count
+    """With a record; fewer than expected means that reports were lost."""
+    scored: Count
+    """Passed, failed or crashed."""
+    infra: Count
+    """Stopped by something that is not the model's fault; left out of the score."""
+    unsupported: Count
+    """Asked for what the engine was proven not to do; left out of the score."""
 
 
 class CheckPart(Part):
     """One check on one model."""
 
     id: str
+    """Node id without model and trial."""
     capability: str | None
+    """What the check is about."""
     weight: float
+    """Its share of the score, relative to the other checks."""
     blocker: bool
-    trials: int
-    passes: int
-    rate_low: float | None
-    rate_high: float | None
-    stability: str
+    """True when a failure fails the gate whatever the score."""
+    trials: Count
+    """Scored trials."""
+    passes: Count
+    """Trials that passed."""
+    rate_low: Share | None
+    """Lower end of the 95 % interval of the pass rate."""
+    rate_high: Share | None
+    """Upper end of the 95 % interval of the pass rate."""
+    stability: StabilityLabel
+    """Whether the outcome is always the same, as far as the trials can tell."""
     outcomes: dict[str, int]
-    p50_ms: float | None
+    """How many trials ended in each outcome; outcomes that did not occur are left out."""
+    p50_ms: Milliseconds | None
+    """Median latency of its scored trials."""
     blame: dict[str, int]
+    """How many trials that did not pass are whose to act on."""
     first_failure: str | None
+    """The message of the first failed trial; quotes model output, so treat it as untrusted."""
 
 
 class UsagePart(Part):
-    """Tokens and calls; None when no reply carried usage."""
+    """Tokens and calls of the trials that count."""
 
-    input_tokens: int | None
-    output_tokens: int | None
-    calls: int
+    input_tokens: Count | None
+    """Null when no reply carried it."""
+    output_tokens: Count | None
+    """Null when no reply carried it."""
+    calls: Count
+    """Calls to the endpoint."""
 
 
 class ModelPart(Part):
     """One model under test."""
 
     name: str
+    """As the user named it."""
     fingerprint: dict[str, Any]
+    """What is known of what serves it: model id, digest, engine, context and so on."""
     score: ScorePart
     latency: LatencyPart
     completion: CompletionPart
     checks: tuple[CheckPart, ...]
+    """In collection order."""
     ladders: tuple[dict[str, Any], ...] = ()
+    """Ceilings; empty when no ladder was climbed."""
     usage: UsagePart
     energy: dict[str, Any] | None = None
+    """Joules; null when not measured."""
 
 
 class RulePart(Part):
     """One gate rule: what it saw, what it holds, and why in one sentence."""
 
     rule: str
+    """Its name: score, p95, blockers, completion, scored, reported."""
     verdict: Verdict
-    observed: float | int | str | None
-    limit: float | int | str | None
+    observed: Annotated[int | float | str | None, Field(union_mode="left_to_right")]
+    """What the run showed, in the unit of the limit."""
+    limit: Annotated[int | float | str | None, Field(union_mode="left_to_right")]
+    """The bar."""
     message: str
+    """One sentence for people; names the model when the run has several."""
 
 
 class GatePart(Part):
-    """The verdict of the run."""
+    """The verdict of the run: fail if any rule fails, else inconclusive if any is."""
 
     verdict: Verdict
     rules: tuple[RulePart, ...]
@@ -124,7 +187,30 @@ class RunSummary(Part):
     """Everything a report shows, rebuilt from the run folder alone."""
 
     schema_version: Literal[1] = 1
+    """Rises when a reader of this version could be misled."""
     run: RunInfo
     models: tuple[ModelPart, ...]
+    """In the order they were named."""
     comparisons: tuple[dict[str, Any], ...] = Field(default=())
+    """Pairs of models; empty when there is one."""
     gate: GatePart
+
+
+class _Untitled(GenerateJsonSchema):
+    """Leaves out titles that only repeat a key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return False: no field needs one."""
+        return False
+
+
+def report_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a report as `model_dump_json()` writes it.
+
+    `docs/reference/report-schema.json` is this, written down; a test holds the two together.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **RunSummary.model_json_schema(mode="serialization", schema_generator=_Untitled),
+        "title": "pytest-agentlimit report, schema version 1",
+    }

@@ -1,0 +1,47 @@
+# Everything a newcomer needs: `make study`, `make test`. Other targets: `make help`.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help study test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+study: $(VENV)/.model ## ten checks on a real embedded model, in a few minutes
+	$(PY) -m pytest example_suites/edge_study --agent-model=smollm2 --agent-gate=off
+
+test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
+	$(PY) -m pytest -n 2
+
+lint: $(VENV)/.tools ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.model $(VENV)/.tools ## speed against the budgets of the design
+	$(PY) -m pytest benchmarks -p no:randomly -p no:xdist --benchmark-only --benchmark-disable-gc
+
+clean: ## remove the virtual environment and everything generated
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .agentlimit
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed and was not found; install it, or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 1; }
+
+$(VENV)/.package: pyproject.toml | $(PY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" \
+		&& $(PY) -m pip install --quiet --disable-pip-version-check --editable ".[embedded]" \
+		|| { echo "error: the package could not be installed (pip says why above); this step needs a package index, once. Run 'make $(MAKECMDGOALS)' again when it can be reached" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.package
+	@$(PY) -m pip install --quiet --disable-pip-version-check --group test \
+		|| { echo "error: the test tools could not be installed (pip says why above); this step needs a package index, once" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.model: $(VENV)/.package
+	@$(VENV)/bin/agentlimit pull smollm2
+	@touch $@

@@ -1,0 +1,129 @@
+"""JSON from strangers: parsed without surprises, and followed fragment by fragment.
+
+Imports nothing of this room, so that `messages.py` can use it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MAX_DEPTH = 200
+"""Values nested deeper are refused: they would break whatever walks them later."""
+
+_LONE = re.compile("[\ud800-\udfff]")
+_PLAIN_MARK = re.compile(r'["{}\[\]]')
+_STRING_MARK = re.compile(r'["\\]')
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_LENIENT = json.JSONDecoder()
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
+
+
+def parse(text: str, *, strict: bool = False) -> tuple[Any, bool]:
+    """Return the value of `text`, and whether lone surrogates in it were replaced.
+
+    `strict` refuses NaN and Infinity. Raises ValueError for everything that is no JSON, for values
+    nested deeper than MAX_DEPTH and for integers Python will not read.
+    """
+    try:
+        value = (_STRICT if strict else _LENIENT).decode(text)
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
+    shallow = text.count("{") + text.count("[") <= MAX_DEPTH
+    if shallow and "\\u" not in text and not _LONE.search(text):
+        return value, False
+    return scrub(value)
+
+
+def scrub(value: Any) -> tuple[Any, bool]:
+    """Return `value` with lone surrogates replaced by U+FFFD, and whether there were any.
+
+    Raises ValueError for values nested deeper than MAX_DEPTH.
+    """
+    seen: list[bool] = []
+    return _scrubbed(value, seen, MAX_DEPTH), bool(seen)
+
+
+def _scrubbed(value: Any, seen: list[bool], room: int) -> Any:
+    if isinstance(value, str):
+        clean = _LONE.sub("\ufffd", value)
+        if clean != value:
+            seen.append(True)
+        return clean
+    if not isinstance(value, dict | list):
+        return value
+    if not room:
+        raise ValueError(f"JSON nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, list):
+        return [_scrubbed(item, seen, room - 1) for item in value]
+    return {
+        _scrubbed(key, seen, room - 1): _scrubbed(item, seen, room - 1)
+        for key, item in value.items()
+    }
+
+
+def dumps(value: Any) -> str:
+    """Return `value` as compact JSON text, as every codec of this room writes arguments."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def wire(value: Any) -> bytes:
+    """Return `value` as compact JSON in UTF-8; a lone surrogate goes out as its JSON escape."""
+    return dumps(value).encode("utf-8", "backslashreplace")
+
+
+class Nesting:
+    """Follows the brackets of one JSON object or array over any split of its text.
+
+    Strings are respected; nothing else of the syntax is checked. Linear in the text.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self._opened = False
+
+    @property
+    def complete(self) -> bool:
+        """True once everything that was opened is closed again."""
+        return self._opened and not self.open
+
+    @property
+    def open(self) -> bool:
+        """True while a bracket or a string waits for its end."""
+        return self._depth > 0 or self._in_string
+
+    def feed(self, text: str, start: int = 0, stop: int | None = None) -> int | None:
+        """Return the position after the bracket that closes the value, None when still open."""
+        stop = len(text) if stop is None else min(stop, len(text))
+        while start < stop:
+            if self._escaped:
+                self._escaped = False
+                start += 1
+                continue
+            mark = (_STRING_MARK if self._in_string else _PLAIN_MARK).search(text, start, stop)
+            if mark is None:
+                return None
+            start = mark.end()
+            if self._step(mark.group()):
+                return start
+        return None
+
+    def _step(self, mark: str) -> bool:
+        if self._in_string:
+            self._escaped = mark == "\\"
+            self._in_string = mark == "\\"
+            return False
+        if mark == '"':
+            self._in_string = True
+            return False
+        self._opened = True
+        self._depth += 1 if mark in "{[" else -1
+        return self._depth <= 0

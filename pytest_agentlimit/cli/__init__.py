@@ -1,0 +1,48 @@
+"""The `agentlimit` command: one file a verb, and nothing heavy imported before a verb runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pytest_agentlimit import __version__
+from pytest_agentlimit.cli import models, pull
+from pytest_agentlimit.errors import AgentLimitError
+
+app = typer.Typer(
+    name="agentlimit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("pull")(pull.pull)
+app.command("models")(models.models)
+
+
+def main() -> None:
+    """Run the command line. Exits 1 with one message for what cannot work, 2 for wrong usage."""
+    try:
+        app()
+    except AgentLimitError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pytest-agentlimit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find where a model breaks as an agent, and prove it."""

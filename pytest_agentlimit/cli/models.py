@@ -1,0 +1,118 @@
+"""`agentlimit models`: every name that works after `--agent-model=` right now, and its state."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+
+class _Row(NamedTuple):
+    name: str
+    what: str
+    state: str
+
+
+def models() -> None:
+    """List the models that can be used right now; each name works after --agent-model=."""
+    rows, notes = _rows(Path.cwd())
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        _print_table(console, rows)
+    else:
+        _print_plain(rows)
+    for note in notes:
+        typer.echo(note)
+
+
+def _rows(root: Path) -> tuple[list[_Row], list[str]]:
+    rows = [*_configured(root), *_embedded()]
+    found, notes = _discovered({row.name for row in rows})
+    return [*rows, *found, *_nulls()], notes
+
+
+def _configured(root: Path) -> Iterator[_Row]:
+    from pytest_agentlimit.endpoints.model_table import spec_from_table
+    from pytest_agentlimit.endpoints.resolve import config_tables
+    from pytest_agentlimit.errors import UsageProblem
+    from pytest_agentlimit.text import one_line
+
+    for name, (where, table) in config_tables(root).items():
+        shown = one_line(name, 80)
+        try:
+            spec = spec_from_table(name, table, where=where, folder=root)
+        except UsageProblem as error:
+            yield _Row(shown, where, f"cannot be used: {one_line(str(error), 300)}")
+            continue
+        variable = spec.api_key_env
+        missing = bool(variable) and not os.environ.get(variable or "")
+        place = spec.gguf or spec.base_url
+        what = f"{where}: {one_line(spec.model, 80)} at {one_line(place)}"
+        yield _Row(shown, what, f"needs ${variable}, which is not set" if missing else "configured")
+
+
+def _embedded() -> Iterator[_Row]:
+    from pytest_agentlimit.endpoints import catalog
+
+    engine = importlib.util.find_spec("xllamacpp") is not None
+    for name, model in catalog.MODELS.items():
+        if not engine:
+            state = 'needs the engine: pip install "pytest-agentlimit[embedded]"'
+        elif catalog.find(name) is None:
+            state = f"not here yet: agentlimit pull {name}"
+        else:
+            state = "ready"
+        size = f"{model.size / 1e6:.0f} MB"
+        yield _Row(name, f"embedded, {size}, {model.licence}", state)
+
+
+def _discovered(taken: set[str]) -> tuple[list[_Row], list[str]]:
+    """Return the models of servers on this machine, and a note for each server without any.
+
+    A name that another model has already is spelt out whole.
+    """
+    from pytest_agentlimit.endpoints.discovery import discover, shown
+    from pytest_agentlimit.text import one_line
+
+    rows, notes = [], []
+    for server in discover(os.environ):
+        if server.problem or not server.models:
+            notes.append(shown(server))
+        for model in server.models:
+            name = model if model not in taken else f"{server.dialect}+{server.base_url}#{model}"
+            taken.add(name)
+            rows.append(_Row(one_line(name), f"{server.label} at {server.address}", "answers"))
+    return rows, notes
+
+
+def _nulls() -> Iterator[_Row]:
+    from pytest_agentlimit.endpoints.nulls import NULL_MODELS
+
+    for name in NULL_MODELS:
+        yield _Row(f"null:{name}", "null model: what it passes proves nothing", "ready")
+
+
+def _print_plain(rows: list[_Row]) -> None:
+    """Print one aligned line a model, for pipes and logs."""
+    names = max(len(row.name) for row in rows)
+    whats = max(len(row.what) for row in rows)
+    for row in rows:
+        typer.echo(f"{row.name:<{names}}  {row.what:<{whats}}  {row.state}")
+
+
+def _print_table(console: Any, rows: list[_Row]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", "what it is", "state", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for row in rows:
+        # Text, because a model's name may look like markup.
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)

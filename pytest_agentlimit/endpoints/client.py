@@ -1,0 +1,326 @@
+"""The HTTP client of one endpoint: the only module that knows httpx.
+
+Sends neutral requests, reads replies with the client's own clocks, and says of every failure what
+it was: refused, hung, stalled, slow, an HTTP error, not the protocol, cut off (PROTOCOLS R5-R7).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import ssl
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import httpx
+
+from pytest_agentlimit.chat.codecs import codec_for
+from pytest_agentlimit.chat.messages import ChatReply, ChatRequest
+from pytest_agentlimit.endpoints import failures
+from pytest_agentlimit.endpoints.curl import curl_command
+from pytest_agentlimit.endpoints.keys import Redactor, api_key, auth_header
+from pytest_agentlimit.endpoints.outgoing import (
+    bad_address,
+    complete_request,
+    is_loopback,
+    request_headers,
+    split_address,
+)
+from pytest_agentlimit.endpoints.reading import ReplyReader, parse_probe
+from pytest_agentlimit.endpoints.spec import EndpointSpec
+from pytest_agentlimit.endpoints.timing import Exchange, Guard, Stopwatch
+from pytest_agentlimit.errors import EndpointError, UsageProblem
+from pytest_agentlimit.text import one_line
+
+# What a transport without a network is written with; aliases, so that httpx stays in this module.
+Transport = httpx.BaseTransport
+TransportRequest = httpx.Request
+TransportResponse = httpx.Response
+TransportStream = httpx.SyncByteStream
+
+_BACKSTOP_S = 5.0
+_ERROR_BODY_LIMIT = 65_536
+# Servers close idle connections after 5 s and more; a connection that is closed while a request is
+# on its way would look like a crash of the server.
+_KEEPALIVE_S = 4.0
+
+_log = logging.getLogger("agentlimit")
+
+
+class EndpointClient:
+    """A pooled client of one endpoint; safe to use from several threads, and a context manager.
+
+    `on_exchange` is called once for every call that was sent, whether it succeeded or failed.
+    `transport` replaces the network; `clock` (seconds) and `sleep` replace time in tests.
+    """
+
+    def __init__(
+        self,
+        spec: EndpointSpec,
+        *,
+        on_exchange: Callable[[Exchange], None] | None = None,
+        transport: Transport | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.spec = spec
+        self._base = spec.base_url.rstrip("/")
+        self._codec = codec_for(spec.dialect)
+        self._on_exchange = on_exchange
+        self._clock = clock
+        self._sleep = sleep
+        request_headers(spec)  # odd headers are refused here, not in the first call
+        parts = split_address(spec)
+        self._root = f"{parts.scheme}://{parts.netloc}"
+        self._http = _http_client(spec, transport)
+
+    def __enter__(self) -> EndpointClient:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<EndpointClient {self.spec.dialect} {self._base} {self.spec.model!r}>"
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._http.close()
+
+    def send(self, request: ChatRequest) -> ChatReply:
+        """Return the reply to `request`, streamed when `request.stream`.
+
+        The reply carries its timing, the bytes as they came (bounded) and a curl command. Raises
+        an EndpointError that says how the call failed, or UsageProblem before anything is sent.
+        """
+        request = complete_request(self.spec, request)
+        body = json.dumps(self._codec.encode_request(request))
+        api_key(self.spec)  # a missing variable is said before the clock starts
+        watch = Stopwatch(self._clock)
+        try:
+            reply = self._send_with_retries(request, body, watch)
+        except EndpointError as error:
+            timing = error.partial.timing if error.partial else watch.timing()
+            self._report(watch, request=request, error=error, timing=timing)
+            raise
+        self._report(watch, request=request, reply=reply, timing=reply.timing)
+        return reply
+
+    def get_json(
+        self, path: str, *, from_root: bool = False, body: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the JSON that the server answers to GET `path`, or to POST when there is a body.
+
+        `path` is appended to the base URL, or to the host when `from_root`. For probes: no
+        retries, no exchange. Raises EndpointError.
+        """
+        api_key(self.spec)
+        url = (self._root if from_root else self._base) + path
+        content = None if body is None else json.dumps(body)
+        method = "GET" if body is None else "POST"
+        with Guard(self.spec.deadlines, self.spec.deadlines.total_s) as guard:
+            response = self._open(method, url, content, guard, Stopwatch(self._clock))
+            try:
+                if not response.is_success:
+                    raise self._http_failure(response, guard)
+                data = self._read_bounded(response, guard, self.spec.max_reply_bytes)
+            finally:
+                response.close()
+            if guard.expired:
+                raise failures.deadline(self.spec, guard.expired)
+        return parse_probe(self.spec, data, response.headers.get("content-type", ""))
+
+    def _send_with_retries(self, request: ChatRequest, body: str, watch: Stopwatch) -> ChatReply:
+        while True:
+            try:
+                return self._attempt(request, body, watch)
+            except EndpointError as error:
+                watch.stop()
+                answered = watch.first_byte_s is not None
+                wait_s = failures.retry_delay(error, watch.attempts, answered=answered)
+                if wait_s is None or watch.attempts > self.spec.retries:
+                    raise
+                left = self.spec.retries + 1 - watch.attempts
+                _log.warning("retrying in %.1f s (%d left): %s", wait_s, left, error)
+                watch.back_off(wait_s, self._sleep)
+
+    def _attempt(self, request: ChatRequest, body: str, watch: Stopwatch) -> ChatReply:
+        url = self._base + self._codec.PATH
+        redact = Redactor(self.spec)
+        with Guard(self.spec.deadlines, self.spec.deadlines.total_s - watch.now()) as guard:
+            response = self._open("POST", url, body, guard, watch)
+            reader: ReplyReader | None = None
+            try:
+                if not response.is_success:
+                    raise self._http_failure(response, guard)
+                kind = response.headers.get("content-type", "")
+                reader = ReplyReader(self.spec, request, kind, redact)
+                self._read(response, reader, guard, watch)
+                watch.stop()
+                return self._dressed(reader.result(), reader, request, body, watch)
+            except EndpointError as error:
+                partial = reader.partial() if reader else None
+                if reader and partial:
+                    error.partial = self._dressed(partial, reader, request, body, watch)
+                raise
+            finally:
+                guard.release()
+                response.close()
+
+    def _open(
+        self, method: str, url: str, content: str | None, guard: Guard, watch: Stopwatch
+    ) -> httpx.Response:
+        """Return the response at its headers; every failure before them is told apart."""
+        limits = self.spec.deadlines
+
+        def trace(event: str, info: dict[str, Any]) -> None:
+            watch.start()  # the first event is the first step towards the network
+            if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+                guard.attach(info["return_value"])
+                watch.connect_s = watch.now()
+
+        request = self._http.build_request(
+            method,
+            url,
+            content=content,
+            headers=request_headers(self.spec),
+            timeout=httpx.Timeout(
+                min(limits.first_byte_s, limits.total_s),
+                connect=min(limits.connect_s, limits.total_s),
+            ),
+            extensions={"trace": trace},
+        )
+        response = self._hand_over(request, guard)
+        watch.first_byte_s = watch.now()
+        guard.attach(response.extensions.get("network_stream"))
+        # The body's read time-out is taken when reading starts; the guard is finer and comes first.
+        request.extensions["timeout"]["read"] = limits.total_s + _BACKSTOP_S
+        return response
+
+    def _hand_over(self, request: httpx.Request, guard: Guard) -> httpx.Response:
+        redact = Redactor(self.spec)
+        try:
+            return self._http.send(request, stream=True, auth=_KeyAuth(self.spec))
+        except (httpx.ConnectTimeout, httpx.PoolTimeout):
+            raise failures.connect_timeout(self.spec) from None
+        except (httpx.ReadTimeout, httpx.WriteTimeout):
+            raise failures.deadline(self.spec, "hung") from None
+        except (httpx.ConnectError, httpx.ProxyError) as error:
+            raise failures.connect_failure(self.spec, error, redact) from None
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
+            # The library's own words would quote the header, and with it the key.
+            raise UsageProblem(
+                f"model {self.spec.name!r}: the request cannot be put into HTTP. Next: look for "
+                "line breaks or odd characters in the base URL and in the configured headers"
+            ) from None
+        except httpx.TransportError as error:
+            if guard.expired:
+                raise failures.deadline(self.spec, guard.expired) from None
+            raise failures.dropped(self.spec, error, redact) from None
+
+    def _read(
+        self, response: httpx.Response, reader: ReplyReader, guard: Guard, watch: Stopwatch
+    ) -> None:
+        try:
+            for chunk in response.iter_bytes():
+                at_s = watch.now()
+                guard.chunk_seen()
+                reader.feed(chunk, at_s)
+                if guard.expired:
+                    break
+        except httpx.DecodingError:
+            raise failures.garbled(self.spec) from None
+        except httpx.TransportError as error:
+            watch.stop()
+            if not guard.expired:
+                if not reader.complete:
+                    raise failures.cut(self.spec, Redactor(self.spec).line(str(error))) from None
+                reader.note("unclean_close", "the connection broke after the end of the reply")
+        if guard.expired:
+            raise failures.deadline(self.spec, guard.expired)
+
+    def _read_bounded(self, response: httpx.Response, guard: Guard, limit: int) -> bytes:
+        """Return at most `limit` bytes of a body, fewer when the server stops sending."""
+        data = bytearray()
+        try:
+            for chunk in response.iter_bytes():
+                guard.chunk_seen()
+                data += chunk
+                if len(data) > limit or guard.expired:
+                    break
+        except httpx.RequestError:
+            pass  # what came is all the evidence there is; a passed deadline is in the guard
+        return bytes(data[:limit])
+
+    def _http_failure(self, response: httpx.Response, guard: Guard) -> EndpointError:
+        body = self._read_bounded(response, guard, _ERROR_BODY_LIMIT).decode("utf-8", "replace")
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        status = response.status_code
+        return failures.http_failure(self.spec, status, headers, body, Redactor(self.spec))
+
+    def _dressed(
+        self,
+        reply: ChatReply,
+        reader: ReplyReader,
+        request: ChatRequest,
+        body: str,
+        watch: Stopwatch,
+    ) -> ChatReply:
+        """Return `reply` with timing, evidence and curl, and without secrets."""
+        url = self._base + self._codec.PATH
+        timing = watch.timing(
+            ttft_s=reader.ttft_s, first_tool_s=reader.first_tool_s, server=reply.timing.server
+        )
+        curl = curl_command(self.spec, url, body, stream=request.stream)
+        dressed = {"timing": timing, "raw": reader.raw.kept(), "curl": curl}
+        return Redactor(self.spec).reply(reply.model_copy(update=dressed))
+
+    def _report(self, watch: Stopwatch, **outcome: Any) -> None:
+        if self._on_exchange is not None:
+            times = {"started": watch.started, "ended": watch.stop(), "backoff_s": watch.backoff_s}
+            self._on_exchange(Exchange(**outcome, **times))
+
+
+class _KeyAuth(httpx.Auth):
+    """Puts the key on the request at the last moment, so that no frame of ours holds it."""
+
+    def __init__(self, spec: EndpointSpec) -> None:
+        self._spec = spec
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        key = api_key(self._spec)
+        if key is not None:
+            name, value = auth_header(self._spec, key)
+            request.headers[name] = value
+        yield request
+
+
+def _http_client(spec: EndpointSpec, transport: Transport | None) -> httpx.Client:
+    parts = split_address(spec)
+    try:
+        httpx.URL(spec.base_url)
+        return httpx.Client(
+            transport=transport,
+            verify=_verification(parts.scheme),
+            # A proxy variable must not swallow calls to this machine.
+            trust_env=not is_loopback(parts.hostname or ""),
+            follow_redirects=False,
+            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
+        )
+    except httpx.InvalidURL:
+        raise bad_address(spec) from None
+    except (ImportError, ValueError, OSError) as error:
+        raise UsageProblem(
+            f"model {spec.name!r}: the proxy or certificate settings of the environment cannot be "
+            f"used: {one_line(str(error))}. Next: correct HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or "
+            "SSL_CERT_FILE, or name the host in NO_PROXY"
+        ) from None
+
+
+def _verification(scheme: str) -> ssl.SSLContext | bool:
+    if scheme != "https":
+        return False  # loading the certificate store takes 60 ms, and plain HTTP has no use for it
+    own = os.environ.get("SSL_CERT_FILE")
+    return ssl.create_default_context(cafile=own) if own else True

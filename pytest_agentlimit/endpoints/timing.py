@@ -1,0 +1,189 @@
+"""The clocks of one call and the watch over its deadlines (PROTOCOLS R5, R6).
+
+`Stopwatch` reads the client's clock, `Guard` ends a call whose server went silent, `Exchange` is
+what one call leaves behind for a recorder.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from pytest_agentlimit.chat.messages import (
+    ChatReply,
+    ChatRequest,
+    Frozen,
+    ServerTimings,
+    Timing,
+)
+from pytest_agentlimit.endpoints.spec import Deadlines
+from pytest_agentlimit.errors import EndpointError
+
+Expiry = Literal["hung", "stalled", "slow"]
+"""Which deadline passed: before the first byte, between two chunks, or the total."""
+
+
+class Exchange(Frozen):
+    """One call, successful or not: exactly one of `reply` and `error` is set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    request: ChatRequest
+    """As it was sent, defaults filled in."""
+    reply: ChatReply | None = None
+    error: EndpointError | None = None
+    timing: Timing = Timing()
+    """Also for a failed call: what was seen before it failed."""
+    started: float
+    ended: float
+    """Values of the client's clock in seconds; both include the back-off."""
+    backoff_s: float = 0.0
+    """Time slept between attempts; METHOD 4 keeps it out of latencies."""
+
+    @property
+    def attempts(self) -> int:
+        """How many requests were sent."""
+        return self.timing.attempts
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds waited on the server: all attempts, without the back-off."""
+        return self.ended - self.started - self.backoff_s
+
+
+class Stopwatch:
+    """The clock values of one call; back-off is taken out of every mark.
+
+    Marks are seconds from the moment the first attempt was sent. A retry forgets the marks of the
+    attempt before it, and not its time: a user waited through both.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._running = False
+        self._ended: float | None = None
+        self.started = clock()
+        self.backoff_s = 0.0
+        self.attempts = 1
+        self.connect_s: float | None = None
+        self.first_byte_s: float | None = None
+
+    def start(self) -> None:
+        """Take the start of the call; only the first start counts."""
+        if not self._running:
+            self._running = True
+            self.started = self._clock()
+
+    def stop(self) -> float:
+        """Return the clock value at the end of the call; only the first stop takes it."""
+        if self._ended is None:
+            self._ended = self._clock()
+        return self._ended
+
+    def now(self) -> float:
+        """Return the seconds since the start, back-off left out."""
+        return self._clock() - self.started - self.backoff_s
+
+    def back_off(self, seconds: float, sleep: Callable[[float], None]) -> None:
+        """Sleep before another attempt, off the clock."""
+        before = self._clock()
+        sleep(seconds)
+        self.backoff_s += self._clock() - before
+        self.attempts += 1
+        self._ended = self.connect_s = self.first_byte_s = None
+
+    def timing(
+        self,
+        *,
+        ttft_s: float | None = None,
+        first_tool_s: float | None = None,
+        server: ServerTimings | None = None,
+    ) -> Timing:
+        """Return the marks as data; the call is over."""
+        return Timing(
+            connect_s=self.connect_s,
+            first_byte_s=self.first_byte_s,
+            ttft_s=ttft_s,
+            first_tool_s=first_tool_s,
+            total_s=self.stop() - self.started - self.backoff_s,
+            attempts=self.attempts,
+            server=server,
+        )
+
+
+class Guard:
+    """Watches one attempt's deadlines and shuts its socket when one passes.
+
+    A socket's own time-out starts again with every read, so it cannot hold a total deadline
+    against a server that dribbles. `expired` says which deadline passed, or None. A transport
+    without a socket is not interrupted: its caller looks at `expired` after each chunk.
+    """
+
+    def __init__(self, deadlines: Deadlines, left_s: float) -> None:
+        now = time.monotonic()
+        self._between_s = deadlines.between_chunks_s
+        self._end = now + left_s
+        self._due = min(now + deadlines.first_byte_s, self._end)
+        self._kind: Expiry = "hung"
+        self._socket: Any = None
+        self._done = False
+        self._changed = threading.Condition()
+        # Started before the clock is: a thread's start must not be counted as the server's time.
+        self._thread = threading.Thread(target=self._watch, name="agentlimit-guard", daemon=True)
+        self.expired: Expiry | None = None
+
+    def __enter__(self) -> Guard:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Stop watching; the socket may go back to the pool."""
+        with self._changed:
+            self._done = True
+            self._socket = None
+            self._changed.notify()
+
+    def attach(self, network_stream: Any) -> None:
+        """Name the connection to shut: httpcore's network stream, or None."""
+        if network_stream is None:
+            return
+        with self._changed:
+            self._socket = network_stream.get_extra_info("socket")
+            if self.expired:
+                self._shut()
+
+    def chunk_seen(self) -> None:
+        """Start the wait for the next chunk."""
+        silence = time.monotonic() + self._between_s
+        with self._changed:
+            sooner = min(silence, self._end) < self._due
+            self._due = min(silence, self._end)
+            self._kind = "stalled" if silence < self._end else "slow"
+            if sooner:
+                self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._done:
+                left = self._due - time.monotonic()
+                if left <= 0:
+                    self.expired = self._kind
+                    self._shut()
+                    return
+                self._changed.wait(left)
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            # The plain socket's own method: an SSLSocket's would first forget its TLS state, and
+            # the reading thread would then take ciphertext for the reply.
+            with suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -1,0 +1,125 @@
+"""What controller and workers know about the run under way; plain data until a check needs more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_agentlimit.endpoints.client import EndpointClient
+    from pytest_agentlimit.endpoints.spec import EndpointSpec
+    from pytest_agentlimit.endpoints.timing import Exchange
+
+SEED_BITS = 31
+"""Servers read seeds as signed 32-bit integers."""
+
+
+@dataclass(frozen=True)
+class ModelUnderTest:
+    """One resolved model: the name in test ids, the endpoint and its fingerprint as JSON."""
+
+    name: str
+    spec: dict[str, Any]
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a check on one model: what `pytest_generate_tests` parametrises by."""
+
+    model: str
+    number: int
+
+    @property
+    def id(self) -> str:
+        """The part of the test id this trial adds."""
+        return f"{self.model}-t{self.number}"
+
+
+@dataclass
+class RunContext:
+    """The models, the seed and the shape of a run, the same on the controller and every worker."""
+
+    seed: int
+    trials: int
+    shape: str
+    models: tuple[ModelUnderTest, ...] = ()
+    clients: dict[str, EndpointClient] = field(default_factory=dict)
+    observer: Callable[[Exchange], None] | None = None
+    """Who takes the exchanges of the trial that runs in this process, if one does."""
+
+    def to_worker(self) -> dict[str, Any]:
+        """Return plain builtins for an xdist worker."""
+        return {
+            "seed": self.seed,
+            "trials": self.trials,
+            "shape": self.shape,
+            "models": [asdict(model) for model in self.models],
+        }
+
+    @classmethod
+    def from_controller(cls, data: dict[str, Any]) -> RunContext:
+        """Return the context an xdist worker was given."""
+        models = tuple(ModelUnderTest(**model) for model in data["models"])
+        return cls(data["seed"], data["trials"], data["shape"], models)
+
+    def model(self, name: str) -> ModelUnderTest:
+        """Return the model under test called `name`."""
+        return next(model for model in self.models if model.name == name)
+
+    def spec(self, name: str) -> EndpointSpec:
+        """Return the endpoint of a model."""
+        from pytest_agentlimit.endpoints.spec import EndpointSpec
+
+        return EndpointSpec.model_validate(self.model(name).spec)
+
+    def client(self, name: str, hook: pluggy.HookRelay) -> EndpointClient:
+        """Return the pooled client of a model: one for the whole session of this process."""
+        if name not in self.clients:
+            from pytest_agentlimit.endpoints.connect import open_client
+
+            spec = self.spec(name)
+            made = hook.pytest_agentlimit_make_client(spec=spec, on_exchange=self.observe)
+            self.clients[name] = made or open_client(spec, on_exchange=self.observe)
+        return self.clients[name]
+
+    def observe(self, exchange: Exchange) -> None:
+        """Pass one exchange on to the trial that runs."""
+        if self.observer is not None:
+            self.observer(exchange)
+
+    def close(self) -> None:
+        """Close every pooled client."""
+        while self.clients:
+            self.clients.popitem()[1].close()
+
+
+def trial_seed(run_seed: int, check: str, number: int) -> int:
+    """Return the seed of a trial: the same for every model, so that instances are paired."""
+    digest = hashlib.sha256(f"{run_seed}:{check}:{number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % (1 << SEED_BITS)
+
+
+def check_id(item: pytest.Item, trial: Trial | None) -> str:
+    """Return the node id of `item` without model and trial, the same on every machine.
+
+    A suite run from an installed package lies outside the root folder, where pytest's node ids
+    hold a path of this machine: the module's own name takes its place.
+    """
+    nodeid = item.nodeid.split("@", 1)[0] if "[" not in item.nodeid else item.nodeid
+    path, separator, rest = nodeid.partition("::")
+    if not item.path.is_relative_to(item.config.rootpath):
+        module = getattr(getattr(item, "module", None), "__name__", Path(path).stem)
+        path = module.replace(".", "/") + ".py"
+    if trial is not None:
+        rest = rest.replace(f"-{trial.id}]", "]").replace(f"[{trial.id}]", "")
+    return f"{path}{separator}{rest}"
+
+
+CONTEXT: pytest.StashKey[RunContext] = pytest.StashKey()

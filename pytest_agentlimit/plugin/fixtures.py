@@ -1,0 +1,87 @@
+"""The fixtures of a check. Without a model under test each of them skips, with one reason."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .context import CONTEXT, RunContext, Trial
+from .recorder import Recorder
+
+if TYPE_CHECKING:
+    from pytest_agentlimit.agents.agent import Agent
+    from pytest_agentlimit.agents.workspace import Workspace
+    from pytest_agentlimit.endpoints.client import EndpointClient
+
+NO_MODEL = (
+    "no model under test: add --agent-model=NAME (`agentlimit models` lists what can be used now)"
+)
+RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
+
+
+@pytest.fixture
+def agentlimit_trial(request: pytest.FixtureRequest) -> Trial:
+    """The model and the trial number this test item stands for."""
+    if not request.config.stash[CONTEXT].models:
+        pytest.skip(NO_MODEL)
+    trial = getattr(request, "param", None)
+    if trial is None:
+        pytest.fail(
+            "the model under test was asked for with request.getfixturevalue(); a check is "
+            "parametrised by model and trial, so take `agent` or `endpoint` as an argument",
+            pytrace=False,
+        )
+    assert isinstance(trial, Trial)
+    return trial
+
+
+@pytest.fixture
+def endpoint(
+    agentlimit_trial: Trial, request: pytest.FixtureRequest
+) -> Iterator[EndpointClient]:
+    """The client of the model under test: `endpoint.send(ChatRequest)` for raw requests."""
+    context = _context(request)
+    context.observer = request.node.stash[RECORDER].observe
+    yield context.client(agentlimit_trial.model, request.config.hook)
+    context.observer = None
+
+
+@pytest.fixture
+def agent(
+    endpoint: EndpointClient, agentlimit_trial: Trial, request: pytest.FixtureRequest
+) -> Agent:
+    """The model under test as an agent: `ask`, `chat` and `run`."""
+    from pytest_agentlimit.agents.agent import Agent
+
+    plan = request.node.stash[RECORDER].plan
+    return Agent(
+        endpoint,
+        shape=_context(request).shape,  # type: ignore[arg-type]
+        seed=plan.seed,
+        name=agentlimit_trial.model,
+    )
+
+
+@pytest.fixture
+def agent_rng(agentlimit_trial: Trial, request: pytest.FixtureRequest) -> random.Random:
+    """A random generator of this trial: another one each trial, the same for every model."""
+    plan = request.node.stash[RECORDER].plan
+    return random.Random(f"{plan.check}:{plan.seed}")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A fresh folder with file and shell tools confined to it."""
+    from pytest_agentlimit.agents.workspace import Workspace
+
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    return Workspace(folder)
+
+
+def _context(request: pytest.FixtureRequest) -> RunContext:
+    return request.config.stash[CONTEXT]

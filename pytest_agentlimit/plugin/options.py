@@ -1,0 +1,243 @@
+"""The command line and ini options: one table, from which parsing and the reference are made.
+
+Command line wins over `AGENTLIMIT_MODEL` (for the model only), which wins over ini, which wins
+over the default. Nothing heavy is imported here: every pytest session pays for it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+GATE_MODES = ("point", "strict", "proven", "off")
+SHAPES = ("bare", "agent")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. `dest` doubles as the ini key; `ini` is pytest's ini type."""
+
+    flag: str
+    ini: str
+    help: str
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+    repeatable: bool = False
+
+    @property
+    def dest(self) -> str:
+        """`--agent-min-score` → `agentlimit_min_score`: dests clash silently, so they are ours."""
+        return "agentlimit_" + self.flag.removeprefix("--agent-").replace("-", "_")
+
+
+OPTIONS = (
+    Option(
+        "--agent-model",
+        "args",
+        "model under test: a name from your config, a literal such as "
+        "ollama+http://127.0.0.1:11434#qwen3, gguf:/path, smollm2, null:parrot; "
+        "repeat or separate by commas for several",
+        "NAME",
+        repeatable=True,
+    ),
+    Option("--agent-trials", "int", "trials of every check, each with a new seed (default 1)", "N"),
+    Option("--agent-seed", "int", "seed of the run; printed, so that a run can be repeated", "N"),
+    Option(
+        "--agent-min-score",
+        "float",
+        "gate: the lower end of the score's 95%% interval must reach this percentage",
+        "PCT",
+    ),
+    Option(
+        "--agent-p95",
+        "string",
+        "gate: P95 of trial latencies; 'within-budget' (each check's own budget) or one duration "
+        "such as 8s",
+        "BUDGET",
+    ),
+    Option(
+        "--agent-gate",
+        "string",
+        "what an inconclusive rule does to the exit code (default point: it follows the point "
+        "estimate; strict: red; proven: only proven breaches are red; off: report only)",
+        choices=GATE_MODES,
+    ),
+    Option(
+        "--agent-report",
+        "args",
+        "write a report: json[:FILE], markdown[:FILE] or term:FILE; repeatable",
+        "TYPE[:FILE]",
+        repeatable=True,
+    ),
+    Option(
+        "--agent-shape",
+        "string",
+        "bare: the check's own request; agent: every request carries a 20 KB agent system prompt "
+        "and a dozen decoy tools",
+        choices=SHAPES,
+    ),
+    Option("--agent-timeout", "string", "total deadline of one call, such as 90s", "DURATION"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked, checked; plain data without pydantic."""
+
+    models: tuple[str, ...] = ()
+    trials: int = 1
+    seed: int | None = None
+    min_score: float | None = None
+    """0..1."""
+    p95: str | float | None = None
+    """`within-budget` or milliseconds."""
+    gate: str = "point"
+    reports: tuple[str, ...] = ()
+    shape: str = "bare"
+    timeout_s: float | None = None
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register every option and its ini key."""
+    group = parser.getgroup("agentlimit", "model endpoints under test (pytest-agentlimit)")
+    for option in OPTIONS:
+        group.addoption(
+            option.flag,
+            dest=option.dest,
+            action="append" if option.repeatable else "store",
+            default=None,
+            metavar=option.metavar,
+            choices=option.choices,
+            help=option.help,
+        )
+        parser.addini(option.dest, option.help.replace("%%", "%"), type=option.ini, default=None)  # type: ignore[arg-type]
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Return the settings of a session; raises pytest.UsageError with one clear line."""
+    raw = {option.dest: _value(config, option) for option in OPTIONS}
+    defaults = Settings()
+    _refuse_gate_without_model(config, raw)
+    return Settings(
+        models=_models(raw["agentlimit_model"]),
+        trials=_whole(raw["agentlimit_trials"], "--agent-trials", 1) or defaults.trials,
+        seed=_whole(raw["agentlimit_seed"], "--agent-seed", 0),
+        min_score=_percentage(raw["agentlimit_min_score"]),
+        p95=_p95(raw["agentlimit_p95"]),
+        gate=_choice(raw["agentlimit_gate"], "--agent-gate", GATE_MODES, defaults.gate),
+        reports=_reports(raw["agentlimit_report"]),
+        shape=_choice(raw["agentlimit_shape"], "--agent-shape", SHAPES, defaults.shape),
+        timeout_s=_seconds(raw["agentlimit_timeout"]),
+    )
+
+
+def _refuse_gate_without_model(config: pytest.Config, raw: dict[str, Any]) -> None:
+    """A gate in CI whose model variable is empty must not be green; an ini default may wait."""
+    asked = [
+        option.flag
+        for option in OPTIONS
+        if option.dest in ("agentlimit_min_score", "agentlimit_p95")
+        and config.getoption(option.dest) is not None
+    ]
+    if asked and not raw["agentlimit_model"]:
+        raise pytest.UsageError(
+            f"{asked[0]} asks for a gate, and no model is named: add --agent-model=NAME. "
+            "For a standing default put it in the ini file (agentlimit_min_score, agentlimit_p95)"
+        )
+
+
+def _value(config: pytest.Config, option: Option) -> Any:
+    given = config.getoption(option.dest)
+    if given is None and option.dest == "agentlimit_model":
+        given = [os.environ["AGENTLIMIT_MODEL"]] if os.environ.get("AGENTLIMIT_MODEL") else None
+    return config.getini(option.dest) if given is None else given
+
+
+def _models(raw: list[str] | None) -> tuple[str, ...]:
+    names = [name.strip() for given in raw or [] for name in given.split(",")]
+    if any(not name for name in names):
+        raise pytest.UsageError("--agent-model is empty: give it a name, such as smollm2")
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise pytest.UsageError(
+            f"--agent-model names {', '.join(sorted(twice))} twice; a model is compared with "
+            "another one. To repeat every check use --agent-trials=N"
+        )
+    return tuple(names)
+
+
+def _whole(raw: Any, flag: str, least: int) -> int | None:
+    if raw is None or raw == "":
+        return None
+    try:
+        value = int(raw)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise pytest.UsageError(f"{flag} takes a whole number from {least}, not {raw!r}")
+    return value
+
+
+def _percentage(raw: Any) -> float | None:
+    if raw is None or raw == "":
+        return None
+    try:
+        value = float(str(raw).strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 100:
+        raise pytest.UsageError(
+            f"--agent-min-score takes a percentage above 0 and up to 100, not {raw!r}"
+        )
+    if value <= 1:
+        raise pytest.UsageError(
+            f"--agent-min-score={raw} would be {value:g} %: write it in per cent, such as "
+            f"{value * 100:g}"
+        )
+    return value / 100
+
+
+def _p95(raw: Any) -> str | float | None:
+    if not raw:
+        return None
+    if raw == "within-budget":
+        return "within-budget"
+    return _duration_ms(raw, "--agent-p95", " or within-budget")
+
+
+def _seconds(raw: Any) -> float | None:
+    return _duration_ms(raw, "--agent-timeout", "") / 1000 if raw else None
+
+
+def _duration_ms(raw: Any, flag: str, otherwise: str) -> float:
+    from pytest_agentlimit.units import duration_ms
+
+    try:
+        return duration_ms(str(raw))
+    except ValueError as error:
+        raise pytest.UsageError(f"{flag}: {error}{otherwise}") from None
+
+
+def _choice(raw: Any, flag: str, allowed: tuple[str, ...], default: str) -> str:
+    if raw is None or raw == "":
+        return default
+    if raw not in allowed:
+        raise pytest.UsageError(f"{flag} is one of {', '.join(allowed)}, not {raw!r}")
+    return str(raw)
+
+
+def _reports(raw: list[str] | None) -> tuple[str, ...]:
+    if not raw:
+        return ()
+    from pytest_agentlimit.errors import UsageProblem
+    from pytest_agentlimit.reports.writing import parse_report_option
+
+    try:
+        for given in raw:
+            parse_report_option(given)
+    except UsageProblem as error:
+        raise pytest.UsageError(str(error)) from None
+    return tuple(raw)

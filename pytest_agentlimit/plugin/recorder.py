@@ -1,0 +1,162 @@
+"""One trial, observed: every exchange of its calls, then one record with outcome and blame."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_agentlimit.errors import (
+    AgentLimitError,
+    Blame,
+    DeadlineExceeded,
+    EndpointError,
+    ExpectationFailed,
+    UsageProblem,
+)
+
+if TYPE_CHECKING:
+    from pytest_agentlimit.endpoints.timing import Exchange
+    from pytest_agentlimit.runs.records import CallRecord, CheckPlan, Outcome, TrialRecord
+
+MESSAGE_LIMIT = 4000
+PYTEST_TIMEOUT = "Timeout (>"
+"""How the message of pytest-timeout begins."""
+
+
+class Recorder:
+    """Collects what one attempt at a trial did; a fresh one per attempt."""
+
+    def __init__(self, plan: CheckPlan, nodeid: str, *, engine_has_tools: bool | None) -> None:
+        self.plan = plan
+        self.nodeid = nodeid
+        self.engine_has_tools = engine_has_tools
+        self.exchanges: list[Exchange] = []
+        self.failure: BaseException | None = None
+        self.failed_in = ""
+        self.skipped = False
+        self.started = time.perf_counter()
+
+    def observe(self, exchange: Exchange) -> None:
+        """Take one exchange of the endpoint's client."""
+        self.exchanges.append(exchange)
+
+    def phase(self, when: str, error: BaseException | None) -> None:
+        """Take the end of a phase; the first failure counts, whatever subtests follow."""
+        if error is None or when == "teardown" or self.failure is not None:
+            return
+        if isinstance(error, pytest.skip.Exception):
+            self.skipped = True
+        else:
+            self.failure = error
+            self.failed_in = when
+
+    def record(self, *, worker: str | None, attempt: int) -> TrialRecord:
+        """Return the record of this attempt."""
+        from pytest_agentlimit.measure.latency import waiting_time
+        from pytest_agentlimit.runs.records import TrialRecord
+
+        outcome, blame = self._judge()
+        calls = tuple(_call_record(exchange, self.started) for exchange in self.exchanges)
+        timed_out = isinstance(self.failure, DeadlineExceeded) or any(c.timed_out for c in calls)
+        waited = waiting_time([(call.start_ms, call.end_ms) for call in calls])
+        return TrialRecord(
+            plan=self.plan,
+            nodeid=self.nodeid,
+            outcome=outcome,
+            blame=blame,
+            message=None if self.failure is None else describe(self.failure),
+            duration_s=time.perf_counter() - self.started,
+            calls=calls,
+            latency_ms=waited if calls and not timed_out else None,
+            timed_out=timed_out,
+            worker=worker,
+            attempt=attempt,
+        )
+
+    def _judge(self) -> tuple[Outcome, Blame | None]:
+        error = self.failure
+        if error is None:
+            return ("skipped", "test") if self.skipped else ("passed", None)
+        if isinstance(error, EndpointError):
+            return ("failed" if error.outcome == "timeout" else "infra"), error.blame
+        if isinstance(error, UsageProblem):
+            return "infra", "config"
+        broken = next((e.error for e in self.exchanges if e.error is not None), None)
+        if broken is not None:  # the test caught it, and failed because of it
+            return ("failed" if broken.outcome == "timeout" else "infra"), broken.blame
+        if self.failed_in == "setup":
+            return "inconclusive", "test"  # a broken fixture says nothing about the model
+        return "failed", self._blame(error)
+
+    def _blame(self, error: BaseException) -> Blame:
+        """Return who has to act on a failed trial whose every call was answered."""
+        if str(error).startswith(PYTEST_TIMEOUT):
+            return "engine"
+        if isinstance(error, ExpectationFailed) and error.blame != "model":
+            return error.blame
+        replies = [e.reply for e in self.exchanges if e.reply is not None]
+        if any(reply.leaked_calls for reply in replies):
+            return "engine"
+        if any(reply.truncated for reply in replies):
+            return "config"
+        if self.engine_has_tools is False and any(e.request.tools for e in self.exchanges):
+            return "config"  # the chat template drops the tools: the model never saw them
+        if isinstance(error, AssertionError | pytest.fail.Exception):
+            return "model" if replies else "test"
+        return "test"
+
+
+def describe(error: BaseException) -> str:
+    """Return what a failure says, printable and bounded; the type only where the text needs it."""
+    from pytest_agentlimit.text import printable
+
+    text = str(error) or type(error).__name__
+    if not isinstance(error, AgentLimitError | AssertionError | pytest.fail.Exception):
+        text = f"{type(error).__name__}: {text}"
+    return printable(text, MESSAGE_LIMIT)
+
+
+def _call_record(exchange: Exchange, origin: float) -> CallRecord:
+    from pytest_agentlimit.runs.records import CallRecord
+
+    error, reply = exchange.error, exchange.reply
+    return CallRecord(
+        start_ms=(exchange.started - origin) * 1000,
+        end_ms=(exchange.started + exchange.duration_s - origin) * 1000,
+        attempts=exchange.attempts,
+        error_kind=None if error is None else error.kind,
+        timed_out=isinstance(error, DeadlineExceeded),
+        **({} if reply is None else dict(_reply_fields(reply))),
+    )
+
+
+def _reply_fields(reply: Any) -> Iterator[tuple[str, Any]]:
+    clocks = ("connect", "first_byte", "ttft", "first_tool")
+    yield from ((f"{name}_ms", _ms(getattr(reply.timing, f"{name}_s"))) for name in clocks)
+    if reply.timing.server is not None:
+        for name in ("load", "prompt", "predicted"):
+            yield f"server_{name}_ms", _ms(getattr(reply.timing.server, f"{name}_s"))
+    yield "verdict", reply.verdict
+    yield "stop_reason", reply.stop_reason
+    yield "usage", reply.usage
+    yield "findings", reply.findings
+    yield "output_digest", _digest(reply)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
+
+
+def _digest(reply: Any) -> str:
+    """Return a hash of what the model said; call ids are the server's, so they are left out."""
+    parts = [
+        (block.type, block.name, block.raw_arguments)
+        if block.type == "tool_call"
+        else (block.type, getattr(block, "text", ""))
+        for block in reply.blocks
+    ]
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,100 @@
+"""What happens once, before any trial: names become endpoints that are known to answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_agentlimit.endpoints.preflight import require_usable
+from pytest_agentlimit.endpoints.resolve import resolve
+from pytest_agentlimit.errors import UsageProblem
+
+from .context import ModelUnderTest
+from .options import Settings
+
+if TYPE_CHECKING:
+    from pytest_agentlimit.endpoints.embedded import EmbeddedServer
+    from pytest_agentlimit.endpoints.spec import EndpointSpec
+
+
+@dataclass
+class Endpoints:
+    """The endpoints of a run; embedded servers are ours to stop."""
+
+    models: list[ModelUnderTest] = field(default_factory=list)
+    servers: dict[str, EmbeddedServer] = field(default_factory=dict)
+
+    def stop(self) -> list[str]:
+        """Stop the embedded servers; return a note for each that had died on its own."""
+        notes = []
+        for name, server in self.servers.items():
+            died = server.death()
+            if died:
+                notes.append(f"the embedded server of {name} died during the run: {died}")
+            server.stop()
+        self.servers.clear()
+        return notes
+
+
+def resolve_all(
+    settings: Settings, root: Path, aliases: Iterable[dict[str, str]]
+) -> list[EndpointSpec]:
+    """Return one endpoint per name asked for, with distinct names; raises UsageProblem.
+
+    `aliases` map further names to literals (the hook `pytest_agentlimit_models`).
+    """
+    literals = {name: literal for table in aliases for name, literal in table.items()}
+    specs: list[EndpointSpec] = []
+    for typed in settings.models:
+        spec = resolve(literals.get(typed, typed), root=root, environ=os.environ)
+        if typed in literals:
+            spec = spec.model_copy(update={"name": typed, "source": "conftest.py"})
+        spec = _with_options(spec, settings)
+        if any(spec.name == other.name for other in specs):
+            raise UsageProblem(
+                f"two of the models would both be called {spec.name!r} in test ids and reports. "
+                "Give one of them a name of its own in [tool.agentlimit.models.NAME]"
+            )
+        specs.append(spec)
+    return specs
+
+
+def open_all(specs: list[EndpointSpec]) -> Endpoints:
+    """Start what is embedded and make sure that every endpoint can be used; raises UsageProblem."""
+    endpoints = Endpoints()
+    try:
+        for spec in specs:
+            endpoints.models.append(_open(spec, endpoints))
+    except BaseException:
+        endpoints.stop()
+        raise
+    return endpoints
+
+
+def _open(spec: EndpointSpec, endpoints: Endpoints) -> ModelUnderTest:
+    if spec.kind == "embedded":
+        from pytest_agentlimit.endpoints.embedded import start_embedded
+
+        server = start_embedded(spec)
+        endpoints.servers[spec.name] = server
+        spec = server.spec
+    return ModelUnderTest(spec.name, spec.model_dump(mode="json"), require_usable(spec))
+
+
+def _with_options(spec: EndpointSpec, settings: Settings) -> EndpointSpec:
+    if settings.timeout_s is None:
+        return spec
+    limit = settings.timeout_s
+    old = spec.deadlines
+    deadlines = old.model_copy(
+        update={
+            "connect_s": min(old.connect_s, limit),
+            "first_byte_s": min(old.first_byte_s, limit),
+            "between_chunks_s": min(old.between_chunks_s, limit),
+            "total_s": limit,
+        }
+    )
+    return spec.model_copy(update={"deadlines": deadlines})

@@ -1,0 +1,93 @@
+"""Journal lines read back: whatever can be understood is kept, the rest is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pytest_agentlimit.chat.messages import Frozen
+from pytest_agentlimit.runs.expected import expected_trial
+from pytest_agentlimit.runs.records import ExpectedTrial, Manifest, RunData, TrialRecord
+
+UNFINISHED = (
+    "the run has no end: it was interrupted or killed, and trials may be missing; "
+    "resume it, or read it as the part of a run that it is"
+)
+
+
+class _Trial(Frozen):
+    kind: Literal["trial"]
+    record: TrialRecord
+
+
+class _Expected(Frozen):
+    kind: Literal["expected"]
+    nodeids: tuple[str, ...]
+
+
+class _Note(Frozen):
+    kind: Literal["note"]
+    text: str
+
+
+class _Finished(Frozen):
+    kind: Literal["finished"]
+    duration_s: float
+    notes: tuple[str, ...] = ()
+
+
+_Line = Annotated[_Trial | _Expected | _Note | _Finished, Field(discriminator="kind")]
+_LINE: TypeAdapter[_Trial | _Expected | _Note | _Finished] = TypeAdapter(_Line)
+
+
+def split_lines(journal: bytes) -> tuple[list[str], bool]:
+    """Return the lines of a journal file, and whether it ends inside one.
+
+    Bytes that are not UTF-8 become replacement characters: a line that still parses is kept.
+    """
+    lines = journal.decode("utf-8", "replace").split("\n")
+    last = lines.pop()
+    if last:
+        lines.append(last)
+    return lines, bool(last)
+
+
+def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
+    """Return the run that the lines tell of; lines that make no sense are named in `notes`.
+
+    A run without a `finished` line says so. Parts of a resumed run add up.
+    """
+    records: list[TrialRecord] = []
+    expected: dict[str, ExpectedTrial] = {}
+    notes: list[str] = []
+    names = [entry.name for entry in manifest.models]
+    duration, finished = 0.0, False
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            line = _LINE.validate_json(text)
+        except ValidationError:
+            notes.append(f"line {number} of the journal is damaged and was left out")
+            continue
+        if isinstance(line, _Trial):
+            records.append(line.record)
+        elif isinstance(line, _Expected):
+            trials = (expected_trial(nodeid, names) for nodeid in line.nodeids)
+            expected |= {trial.nodeid: trial for trial in trials}
+        elif isinstance(line, _Note):
+            notes.append(line.text)
+        else:
+            duration, finished = duration + line.duration_s, True
+            notes += line.notes
+    if not finished:
+        notes.append(UNFINISHED)
+    return RunData(
+        manifest=manifest,
+        records=tuple(records),
+        expected=tuple(expected.values()),
+        duration_s=duration,
+        notes=tuple(dict.fromkeys(notes)),
+    )

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the machine a developer works on may steer a test."""
+    for name in ("AGENTLIMIT_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OLLAMA_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+
+@pytest.fixture
+def smollm2() -> Iterator[Path]:
+    """The weights of the embedded model; `make test` fetches them first."""
+    from pytest_agentlimit.endpoints import catalog
+
+    path = catalog.find("smollm2")
+    assert path is not None, "the embedded model is not there: run `agentlimit pull smollm2`"
+    yield path
