@@ -21,7 +21,9 @@ wins over the default. Ini keys go into `[tool.pytest.ini_options]` or `pytest.i
 def options_page() -> str:
     """Return the page as Markdown."""
     options = "\n".join(_row(option) for option in OPTIONS)
-    markers = "\n".join(f"| `{text.split(':')[0]}` | {text.split(': ', 1)[1]} |" for text in DESCRIPTIONS)
+    markers = "\n".join(
+        f"| `{text.split(':')[0]}` | {text.split(': ', 1)[1]} |" for text in DESCRIPTIONS
+    )
     return (
         f"{HEAD}| option | ini key | what it does |\n|---|---|---|\n{options}\n\n"
         "## Markers\n\nThe closest marker wins per key. A misspelt keyword or a bad value is a\n"

@@ -34,7 +34,7 @@ _HOMES = {
     "AgentLimitError": ("errors", "AgentLimitError"),
 }
 
-__all__ = [  # noqa: F822 (provided by __getattr__)
+__all__ = [
     "Agent",
     "Endpoint",
     "Tool",

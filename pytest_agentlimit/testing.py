@@ -12,7 +12,7 @@ For the tests of anything that talks to a model; works with and without pytest:
 >>> first.tool_calls[0].arguments["city"], second.text, len(server.requests)
 ('Oslo', 'Snow.', 2)
 
-`pytest --agent-model=$(…)` takes `server.spec`, a literal model name, like that of a real server.
+`server.spec` is its literal name for `--agent-model`, as for any other server.
 """
 
 from __future__ import annotations

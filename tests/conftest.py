@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,10 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def smollm2() -> Iterator[Path]:
+def smollm2() -> Path:
     """The weights of the embedded model; `make test` fetches them first."""
     from pytest_agentlimit.endpoints import catalog
 
     path = catalog.find("smollm2")
     assert path is not None, "the embedded model is not there: run `agentlimit pull smollm2`"
-    yield path
+    return path

@@ -22,22 +22,23 @@ ROOMS: dict[str, set[str]] = {
     "cli": {"chat", "measure", "endpoints", "agents", "runs", "reports"},
 }
 THIRD_PARTY: dict[str, set[str]] = {
-    "chat": {"pydantic", "jsonschema"},
+    "chat": {"pydantic", "jsonschema", "referencing"},
     "measure": set(),
     "endpoints": {"httpx", "pydantic", "platformdirs", "filelock", "xllamacpp"},
     "agents": {"pydantic", "jsonschema"},
     "runs": {"pydantic"},
     "reports": set(),
-    "testing": set(),
-    "plugin": {"pytest"},
+    "testing": {"pydantic"},
+    "plugin": {"pytest", "pluggy"},
     "cli": {"typer", "rich"},
 }
+ALIASES = {"_scripted": "testing", "_loopback": "testing", "hookspecs": "plugin"}
 JUDGING_TAKES_FROM_CHAT = {"pytest_agentlimit.chat.messages"}
 
 
 def room_of(path: Path) -> str:
     part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "testing" if part in ("_scripted", "_loopback") else part
+    return ALIASES.get(part, part)
 
 
 def imports_of(path: Path) -> set[str]:
@@ -74,7 +75,7 @@ def test_imports_point_down(path: Path) -> None:
         parts = name.split(".")
         if parts[0] != "pytest_agentlimit" or len(parts) < 2:
             continue
-        target = "testing" if parts[1] in ("_scripted", "_loopback") else parts[1]
+        target = ALIASES.get(parts[1], parts[1])
         if target in ROOMS or target in GROUND:
             assert target in allowed, f"{path.name} in {room}/ imports {name}"
 
@@ -101,7 +102,9 @@ def test_judging_wing_takes_only_plain_data_from_chat() -> None:
 
 
 def test_httpx_sits_behind_one_module() -> None:
-    users = [path.name for path in modules() if any(n.split(".")[0] == "httpx" for n in imports_of(path))]
+    users = [
+        path.name for path in modules() if any(n.split(".")[0] == "httpx" for n in imports_of(path))
+    ]
     assert users == ["client.py"]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pytest_agentlimit import ToolCall
 
 _TAIL = 2000
+_DEEPEST = 16
 _SEPARATORS = ",'_\u202f\u00a0"
 _NUMBER = re.compile(rf"(?:(?<!\w)-)?(?:\d{{1,3}}(?:[{_SEPARATORS}]\d{{3}})+(?!\d)|\d+)(?:\.\d+)?")
 
@@ -23,23 +24,28 @@ def last_number(text: str) -> float | None:
     `6417`, `6,417.`, `**6417**`, `6417.0` and `6000 + 417 = 6417` all give 6417.
     """
     found = _NUMBER.findall(text[-_TAIL:])
-    return float(re.sub(f"[{_SEPARATORS}]", "", found[-1])) if found else None
+    if not found:
+        return None
+    value = float(re.sub(f"[{_SEPARATORS}]", "", found[-1]))
+    return int(value) if value.is_integer() else value
 
 
-def folded(value: Any) -> Any:
-    """Return `value` with its strings lower-cased and trimmed, at any depth.
+def folded(value: Any, depth: int = 0) -> Any:
+    """Return `value` with its strings lower-cased and their white space folded.
 
     Truth values become `True` and `False` as words, which no folded string can be: Python holds
-    `True == 1` and JSON does not.
+    `True == 1` and JSON does not. Values nested deeper than any task asks for are cut off.
     """
+    if depth > _DEEPEST:
+        return None
     if isinstance(value, str):
         return " ".join(value.split()).casefold()
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: folded(item) for key, item in value.items()}
+        return {key: folded(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [folded(item) for item in value]
+        return [folded(item, depth + 1) for item in value]
     return value
 
 
@@ -62,5 +68,8 @@ def schema_problem(value: Any, schema: Mapping[str, Any]) -> str | None:
     """Return the first violation of a JSON schema with its path, or None when `value` fits."""
     from jsonschema import Draft202012Validator
 
-    first = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
+    try:
+        first = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
+    except RecursionError:
+        return "$: nested too deeply"
     return None if first is None else f"{first.json_path}: {first.message}"

@@ -16,6 +16,7 @@ from typing import Any
 from pytest_agentlimit.chat.messages import ChatRequest, ToolCall, ToolResult
 from pytest_agentlimit.testing import Scripted, say
 
+from .tasks import CAPITALS
 from .words import MONTHS
 
 _DATE = re.compile(r"(\d+) ([A-Z][a-z]+) (20\d\d)")
@@ -71,6 +72,11 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
     match = re.search(pattern, text, re.DOTALL)
     assert match is not None, f"the oracle does not know this wording: {text!r}"
     return match.groups()
+
+
+def _capitals(said: list[str], results: list[str]) -> str:
+    first, second = _found(r"capitals of (\w+) and (\w+)\?", said[0])
+    return f"They are {CAPITALS[first]} and {CAPITALS[second]}."
 
 
 def _sum(said: list[str], results: list[str]) -> str:
@@ -146,7 +152,10 @@ def _booking(said: list[str], results: list[str]) -> str | Plan:
 def _planning(said: list[str], results: list[str]) -> str | Plan:
     (project,) = _found(r"project (\w+)\?", said[0])
     steps = (("find_manager", "project"), ("find_desk", "staff_id"), ("read_lock_code", "desk_id"))
-    found = [project, *(next(iter(json.loads(result).values())) for result in results)]
+    try:
+        found = [project, *(next(iter(json.loads(result).values())) for result in results)]
+    except ValueError:
+        return "A tool has failed, so the code cannot be looked up."
     if len(results) == len(steps):
         return f"{found[-1]}"
     name, parameter = steps[len(results)]
@@ -188,6 +197,7 @@ def _code(said: list[str], results: list[str]) -> str:
 _SOLVERS: list[tuple[str, Callable[[list[str], list[str]], str | Plan]]] = [
     ("What is the lock code", _planning),
     ("What is ", _sum),
+    ("What are the capitals", _capitals),
     ("crates of", _order),
     ("Note for later", _context),
     ("Open a ticket", _ticket),

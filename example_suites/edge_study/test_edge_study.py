@@ -20,7 +20,7 @@ from pytest_agentlimit import Agent
 
 from .answers import asks, folded, in_any_order, in_order, last_number, schema_problem
 from .code_task import code_task
-from .tasks import burst_task, context_task, order_task, sum_task
+from .tasks import burst_task, capitals_in, capitals_task, context_task, order_task
 from .tool_tasks import booking_task, lookups_task, planning_task, ticket_task, town_task
 
 
@@ -28,14 +28,15 @@ from .tool_tasks import booking_task, lookups_task, planning_task, ticket_task, 
 @pytest.mark.capability("chat")
 @pytest.mark.latency_budget("8s")
 def test_basic_response(agent: Agent, agent_rng: Random) -> None:
-    """The model answers a plain question: an easy sum, such as 6000 + 417.
+    """The model answers a plain question: the capitals of two countries.
 
-    The last number of the reply has to be the sum. It is not in the prompt, and one of 7,192.
+    The reply has to name both and no third one. There are 1,128 pairs, and neither name stands in
+    the prompt: repeating it, guessing, or listing every capital does not pass.
     """
-    task = sum_task(agent_rng)
+    task = capitals_task(agent_rng)
     reply = agent.ask(task.prompt)
     reply.expect_no_tool_call()
-    assert last_number(reply.text) == task.answer
+    assert capitals_in(reply.text) == task.capitals
 
 
 @pytest.mark.weight(3)
@@ -79,6 +80,8 @@ def test_multi_step_planning(agent: Agent, agent_rng: Random) -> None:
     """
     task = planning_task(agent_rng)
     run = agent.run(task.goal, tools=task.tools, max_steps=6)
+    for call in task.calls:
+        run.expect_call(call.name)
     assert in_order(run.calls) == in_order(task.calls)
     assert last_number(run.final_text) == task.answer
 
@@ -162,6 +165,8 @@ def test_multiple_tool_calls(agent: Agent, agent_rng: Random) -> None:
     """
     task = lookups_task(agent_rng)
     run = agent.run(task.goal, tools=task.tools, max_steps=6)
+    for call in task.calls:
+        run.expect_call(call.name)
     assert in_any_order(run.calls) == in_any_order(task.calls)
 
 

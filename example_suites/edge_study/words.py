@@ -57,11 +57,6 @@ def in_words(day: date) -> str:
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
-def thousands(rng: Random) -> int:
-    """Return one of 2000, 3000 … 9000."""
-    return 1000 * rng.randint(2, 9)
-
-
 def hundreds(rng: Random) -> int:
-    """Return a number from 101 to 999; added to `thousands` it makes one of 7,192 sums."""
+    """Return a number from 101 to 999, which is easily added to a round thousand."""
     return rng.randint(101, 999)

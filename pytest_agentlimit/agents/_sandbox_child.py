@@ -56,12 +56,11 @@ def main(job_file: str) -> None:
         continue_in_child()  # the first process of the new process namespace: when it ends, all end
         continue_in_child()  # the program itself: a first process would ignore its own signals
     held = {"network": namespaces is not None, "memory": False, "file_size": False}
-    others = processes_of(os.geteuid())
+    others = processes_of(os.geteuid()) if namespaces is None else CHAIN
     held["filesystem"] = confine_paths(job, net=namespaces is None) and sealed
     dropped = os.geteuid() == 0 and namespaces != "user" and drop_root(uid, chmod=sealed)
-    if dropped or namespaces == "user":
-        others = CHAIN  # the count starts anew with a new user or a new namespace
-    counted = set_limits(job["limits"], others, held)
+    # The count starts anew with a new user, as it does in a new user namespace.
+    counted = set_limits(job["limits"], CHAIN if dropped else others, held)
     held["processes"] = counted and namespaces is not None
     held["environment"] = not readable(f"/proc/{job['parent']}/environ")
     with os.fdopen(job["report_fd"], "w") as report:

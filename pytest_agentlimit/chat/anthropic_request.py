@@ -54,9 +54,8 @@ def encode_request(request: ChatRequest) -> dict[str, Any]:
         body["thinking"] = _thinking(request.think, body["max_tokens"])
     extra = dict(request.extra)
     if request.json_schema is not None:
-        given = extra.pop("output_config", {})
         answer = {"type": "json_schema", "schema": request.json_schema}
-        body["output_config"] = {"format": answer} | given
+        body["output_config"] = turns.merged(extra, "output_config", {"format": answer})
     return body | extra
 
 
@@ -144,7 +143,7 @@ def decode_request(body: dict[str, Any]) -> ChatRequest:
         messages=canonical,
         system=system,
         tools=_decode_tools(rest),
-        stop=tuple(rest.pop("stop_sequences", None) or ()),
+        stop=turns.words(rest.pop("stop_sequences", None), "stop_sequences"),
         stream=bool(rest.pop("stream", False)),
         extra=rest,
         **{"model": ""} | fields,
@@ -198,10 +197,12 @@ def _decode_tools(rest: dict[str, Any]) -> tuple[Tool, ...]:
 
 def _decode_choice(rest: dict[str, Any]) -> dict[str, Any]:
     choice = rest.get("tool_choice")
-    if not isinstance(choice, dict) or choice.get("type") not in _MODES:
+    if not isinstance(choice, dict):
+        return {}
+    mode = _MODES.get(turns.text_of(choice.get("type")))
+    if mode is None:
         return {}
     rest.pop("tool_choice")
-    mode = _MODES[choice["type"]]
     name = choice.get("name") if mode == "tool" else None
     decoded: dict[str, Any] = {
         "tool_choice": ToolChoice.model_validate({"mode": mode, "name": name})

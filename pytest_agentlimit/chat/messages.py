@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.errors import Blame, ExpectationFailed
+from pytest_agentlimit.text import one_line
 
 Dialect = Literal["openai", "anthropic", "ollama"]
 
@@ -258,6 +259,12 @@ class ChatReply(Frozen):
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The structured calls in order."""
         return tuple(block for block in self.blocks if isinstance(block, ToolCall))
+
+    def __repr__(self) -> str:
+        """Return what a failed assert should show of a reply: not the request, not the bytes."""
+        parts = [repr(one_line(self.text, 120))] if self.text else []
+        parts += [f"{call.name}({one_line(call.raw_arguments, 120)})" for call in self.tool_calls]
+        return f"<ChatReply {' '.join(parts) or 'empty'} {self.stop_reason}>"
 
     @property
     def truncated(self) -> bool:

@@ -50,7 +50,7 @@ def encode_request(request: ChatRequest) -> dict[str, Any]:
     if request.stop:
         options["stop"] = list(request.stop)
     extra = dict(request.extra)
-    options |= extra.pop("options", {})
+    options = turns.merged(extra, "options", options)
     if options:
         body["options"] = options
     return body | extra
@@ -186,9 +186,7 @@ def _decode_options(rest: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("options is not an object")
     others = dict(options)
     fields = {name: others.pop(wire) for name, wire in _OPTIONS.items() if wire in others}
-    stop = others.pop("stop", None)
-    if stop:
-        fields["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    fields["stop"] = turns.words(others.pop("stop", None), "stop")
     if others:
         rest["options"] = others
     return fields

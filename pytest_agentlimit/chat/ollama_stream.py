@@ -39,6 +39,7 @@ _CLOCKS = {
     "predicted_s": "eval_duration",
     "total_s": "total_duration",
 }
+_COUNTED = frozenset({"prompt_eval_count", "eval_count", *_CLOCKS.values()})
 
 
 class Reader:
@@ -60,7 +61,8 @@ class Reader:
             self._started = True
             self.intake.start("", self.intake.string(body, "model"))
         self._message(self.intake.object(body, "message"))
-        self._counts(body)
+        if not _COUNTED.isdisjoint(body):
+            self._counts(body)
         self._done_reason = self.intake.string(body, "done_reason") or self._done_reason
         if body.get("done"):
             self._end()

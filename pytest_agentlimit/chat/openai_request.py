@@ -43,8 +43,8 @@ def encode_request(request: ChatRequest) -> dict[str, Any]:
         body["stop"] = list(request.stop)
     extra = dict(request.extra)
     if request.think is not None:
-        given = extra.pop("chat_template_kwargs", {})
-        body["chat_template_kwargs"] = {"enable_thinking": request.think} | given
+        ours = {"enable_thinking": request.think}
+        body["chat_template_kwargs"] = turns.merged(extra, "chat_template_kwargs", ours)
     return body | extra
 
 
@@ -118,13 +118,12 @@ def decode_request(body: dict[str, Any]) -> ChatRequest:
     if fields.get("max_tokens") is None and "max_completion_tokens" in rest:
         fields["max_tokens"] = rest.pop("max_completion_tokens")
     fields |= _decode_stream(rest) | _decode_format(rest) | _decode_think(rest)
-    stop = rest.pop("stop", None) or ()
     return ChatRequest(
         messages=canonical,
         system=system,
         tools=_decode_tools(rest),
         tool_choice=_decode_choice(rest),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop=turns.words(rest.pop("stop", None), "stop"),
         extra=rest,
         **{"model": ""} | fields,
     )

@@ -72,7 +72,9 @@ class Reader:
             self._choice(choices[0])
         elif not usage:
             self.intake.note("empty_choices")
-        self._counts(usage, self.intake.object(body, "timings"))
+        timings = self.intake.object(body, "timings")
+        if usage or timings:
+            self._counts(usage, timings)
 
     def done(self) -> None:
         """Read `[DONE]`: the reply is complete, whether or not it said why."""

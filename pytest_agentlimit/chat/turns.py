@@ -36,6 +36,20 @@ def objects(value: Any, what: str) -> list[dict[str, Any]]:
     return value
 
 
+def words(value: Any, what: str) -> tuple[str, ...]:
+    """Return `value`, one string or a list of them, as a tuple; ValueError naming `what`."""
+    listed = [value] if isinstance(value, str) else value or []
+    if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
+        raise ValueError(f"{what} is not a list of strings")
+    return tuple(listed)
+
+
+def merged(extra: dict[str, Any], key: str, ours: dict[str, Any]) -> Any:
+    """Take `key` out of `extra` and return it over `ours`; what is no object replaces `ours`."""
+    given = extra.pop(key, {})
+    return ours | given if isinstance(given, dict) else given
+
+
 def text_of(value: Any) -> str:
     """Return content of any shape as one text: strings, parts, null; other JSON is written out."""
     if value is None or isinstance(value, str):

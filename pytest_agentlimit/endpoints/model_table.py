@@ -104,9 +104,7 @@ def _spec(name: str, table: _Table, place: str, where: str, folder: Path) -> End
 
 def _address(base_url: str, place: str) -> str:
     """Return the address without a trailing slash; only plain http and https will do."""
-    if not re.match(r"https?://[^/@?#\s]", base_url, re.IGNORECASE) or re.search(
-        r"[?#\s]", base_url
-    ):
+    if not _ADDRESS.fullmatch(base_url):
         raise UsageProblem(
             f"{place}: base_url must be an http:// or https:// address and nothing more, "
             'such as "http://127.0.0.1:8000/v1"; dialect and model are keys of their own'

@@ -26,7 +26,7 @@ class EndpointSpec(Frozen):
     """
 
     name: str
-    """What the user typed; used in test ids and reports."""
+    """A short id in [A-Za-z0-9._-], from what the user typed; used in test ids and reports."""
     kind: Literal["remote", "embedded", "null"] = "remote"
     dialect: Dialect = "openai"
     base_url: str
@@ -47,5 +47,8 @@ class EndpointSpec(Frozen):
     watts: float | None = None
     max_reply_bytes: int = 8_000_000
     gguf: str | None = None
-    """The weights an embedded endpoint serves; `base_url` is filled in when it has started."""
+    """The weights an embedded endpoint serves: a path, or the short name of an embedded model.
+
+    `base_url` is filled in when it has started.
+    """
     extra_body: dict[str, Any] = Field(default_factory=dict)

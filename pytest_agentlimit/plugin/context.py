@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pluggy
 import pytest
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_agentlimit.endpoints.client import EndpointClient
     from pytest_agentlimit.endpoints.spec import EndpointSpec
     from pytest_agentlimit.endpoints.timing import Exchange
@@ -106,19 +107,21 @@ def trial_seed(run_seed: int, check: str, number: int) -> int:
     return int.from_bytes(digest[:8], "big") % (1 << SEED_BITS)
 
 
-def check_id(item: pytest.Item, trial: Trial | None) -> str:
+def check_id(item: pytest.Item, trial: Trial) -> str:
     """Return the node id of `item` without model and trial, the same on every machine.
 
     A suite run from an installed package lies outside the root folder, where pytest's node ids
-    hold a path of this machine: the module's own name takes its place.
+    depend on the machine: the module's own name takes its place. The suites we ship have the
+    same ids as in a checkout.
     """
-    nodeid = item.nodeid.split("@", 1)[0] if "[" not in item.nodeid else item.nodeid
-    path, separator, rest = nodeid.partition("::")
+    from pytest_agentlimit.runs.expected import bare_nodeid
+
+    path, separator, rest = bare_nodeid(item.nodeid).partition("::")
     if not item.path.is_relative_to(item.config.rootpath):
         module = getattr(getattr(item, "module", None), "__name__", Path(path).stem)
-        path = module.replace(".", "/") + ".py"
-    if trial is not None:
-        rest = rest.replace(f"-{trial.id}]", "]").replace(f"[{trial.id}]", "")
+        path = module.replace(".", "/").removeprefix("pytest_agentlimit/") + ".py"
+    alone, last = f"[{trial.id}]", f"-{trial.id}]"
+    rest = rest.removesuffix(alone) if rest.endswith(alone) else rest.removesuffix(last) + "]"
     return f"{path}{separator}{rest}"
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from .startup import Endpoints
 
 
+_PHASES = ("setup", "call", "teardown")
+
+
 class Controller:
     """Start-up, journal, summary and gate of one run."""
 
@@ -90,7 +93,7 @@ class Controller:
             seed=self.context.seed,
             plugin_version=__version__,
             host=_host(),
-            shape=self.settings.shape,  # type: ignore[arg-type]
+            shape=self.settings.shape,
             models=tuple(
                 ModelEntry(name=model.name, fingerprint=model.fingerprint)
                 for model in self.context.models
@@ -102,9 +105,9 @@ class Controller:
         from pytest_agentlimit.runs.records import GateSettings
 
         return GateSettings(
-            mode=self.settings.gate,  # type: ignore[arg-type]
+            mode=self.settings.gate,
             min_score=self.settings.min_score,
-            p95=self.settings.p95,  # type: ignore[arg-type]
+            p95=self.settings.p95,
         )
 
     def pytest_report_header(self) -> list[str]:
@@ -157,7 +160,8 @@ class Controller:
         if report.when == "setup" and PLAN_KEY in report.__dict__:
             self.plans[nodeid] = report.__dict__[PLAN_KEY]
         record = report.__dict__.get(RECORD_KEY)
-        if record is None and report.when == "???" and nodeid in self.plans:
+        # xdist reports a worker's death with a phase of its own, "???".
+        if record is None and report.when not in _PHASES and nodeid in self.plans:
             record = _crashed(self.plans[nodeid], nodeid, str(report.longrepr))
         if record is not None:
             self._append(record)

@@ -40,9 +40,7 @@ def agentlimit_trial(request: pytest.FixtureRequest) -> Trial:
 
 
 @pytest.fixture
-def endpoint(
-    agentlimit_trial: Trial, request: pytest.FixtureRequest
-) -> Iterator[EndpointClient]:
+def endpoint(agentlimit_trial: Trial, request: pytest.FixtureRequest) -> Iterator[EndpointClient]:
     """The client of the model under test: `endpoint.send(ChatRequest)` for raw requests."""
     context = _context(request)
     context.observer = request.node.stash[RECORDER].observe

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 # What pytest itself writes into reports: colours. Concealed text (8) is not among them.
-_COLOUR = re.compile(r"(\x1b\[(?:(?!0*8\b)\d{1,2}(?:;(?!0*8\b)\d{1,2})*)?m)")
+_CODE = r"(?!0*8[;m])\d{1,2}"
+_COLOUR = re.compile(rf"(\x1b\[(?:{_CODE}(?:;{_CODE})*)?m)")
 _DEPTH = 12
 
 

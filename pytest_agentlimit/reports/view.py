@@ -31,6 +31,7 @@ NOT_RUN = "-"
 MOST_LETTERS = 12
 """From here on the outcomes of a check are counted: "52P 8F"."""
 MESSAGE_LIMIT = 300
+NOTE_LIMIT = 600
 _MEANINGS = {LETTERS[name]: name for name in LETTERS} | {NOT_RUN: "no report"}
 _OBVIOUS = frozenset("PF")
 
@@ -125,7 +126,7 @@ def build_view(summary: RunSummary, data: RunData) -> RunView:
         ),
         models=tuple(_model(part, trials[part.name], data) for part in summary.models),
         gate=_gate(summary, data),
-        notes=tuple(one_line(note, MESSAGE_LIMIT) for note in notes(data)),
+        notes=tuple(one_line(note, NOTE_LIMIT) for note in notes(data)),
     )
 
 

@@ -29,7 +29,7 @@ class Till:
         @tool
         def add(amount: int) -> int:
             self.log.append(amount)
-            return sum(self.log)
+            return sum(entry for entry in self.log if entry != "lost")
 
         @tool
         def lose() -> None:
@@ -69,7 +69,7 @@ def test_the_model_sees_its_calls_and_their_results() -> None:
         (ToolResult(call_id="a", name="add", content="2"),),
     )
     assert {request.system for request in sender.requests} == {"be brief"}
-    assert {request.tools for request in sender.requests} == {till.tools}
+    assert [request.tools for request in sender.requests] == [till.tools, till.tools]
 
 
 def test_parallel_calls_run_in_order_and_answer_in_one_message() -> None:
@@ -85,7 +85,7 @@ def test_parallel_calls_run_in_order_and_answer_in_one_message() -> None:
         ]
     )
     Agent(sender).run("do it", tools=till.tools)
-    assert till.log == [1, "lost", 5] or till.log[:2] == [1, "lost"]
+    assert till.log == [1, "lost", 5]
     results = sender.requests[1].messages[-1].blocks
     assert [block.call_id for block in results if isinstance(block, ToolResult)] == ["a", "b", "c"]
 

@@ -93,7 +93,7 @@ def test_a_folder_of_its_own_is_gone_afterwards() -> None:
 @pytest.mark.parametrize(
     "mess",
     [
-        "for _ in range(1500): os.mkdir('d'); os.chdir('d')",
+        "for _ in range(1100): os.mkdir('d'); os.chdir('d')",
         "os.makedirs('a/b'); open('a/b/f', 'w'); os.chmod('a/b', 0); os.chmod('a', 0)",
     ],
 )
@@ -219,7 +219,7 @@ def test_there_is_no_network() -> None:
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()
-    assert "OSError" in done.stderr or "Error" in done.stderr
+    assert not done.ok
 
 
 @pytest.mark.parametrize(

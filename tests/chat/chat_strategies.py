@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -170,7 +171,7 @@ _clocks = st.integers(1, 10**10).map(
 def chunked(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """Return `data` cut at `cuts`."""
     edges = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 def decode(codec: Codec, data: bytes, cuts: Iterable[int] = ()) -> list[StreamEvent]:

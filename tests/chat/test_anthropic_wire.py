@@ -252,7 +252,7 @@ def test_redacted_thinking_comes_back_as_it_went() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"error": {"message": "x"}}, {"content": "text"}])
 def test_a_body_that_is_no_reply_is_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="not a reply|no list of content"):
+    with pytest.raises(ValueError, match=r"not a reply|no list of content"):
         anthropic.decode_reply(body)
 
 

@@ -11,7 +11,7 @@ from pytest_agentlimit.chat.assemble import ReplyAssembler, reply_events
 from pytest_agentlimit.chat.codecs import codec_for
 from pytest_agentlimit.chat.messages import ChatReply, ChatRequest, Message, TextBlock, Tool
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 dialects = pytest.mark.parametrize("dialect", DIALECTS)
 
 

@@ -95,7 +95,7 @@ def test_an_error_line_ends_the_stream() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"error": "x"}, {"response": "generate, not chat"}])
 def test_a_body_that_is_no_reply_is_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="not a reply|no message"):
+    with pytest.raises(ValueError, match=r"not a reply|no message"):
         ollama.decode_reply(body)
 
 

@@ -322,7 +322,7 @@ def test_nothing_after_done_counts() -> None:
     "body", [{}, {"error": {"message": "x"}}, {"choices": 7}, {"choices": [], "error": "x"}]
 )
 def test_a_body_that_is_no_reply_is_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="not a reply|no list of choices"):
+    with pytest.raises(ValueError, match=r"not a reply|no list of choices"):
         openai.decode_reply(body)
 
 

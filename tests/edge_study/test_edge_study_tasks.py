@@ -19,7 +19,7 @@ from pytest_agentlimit.errors import ExpectationFailed
 
 SEEDS = range(30)
 GENERATORS: list[Callable[[Random], Any]] = [
-    tasks.sum_task,
+    tasks.capitals_task,
     tasks.burst_task,
     tasks.order_task,
     tasks.context_task,
@@ -55,9 +55,11 @@ def test_a_seed_gives_the_same_task_again_and_another_seed_another(
 
 
 def test_no_answer_stands_in_its_prompt(rng: Random) -> None:
-    question, context = tasks.sum_task(rng), tasks.context_task(rng)
+    capitals, context = tasks.capitals_task(rng), tasks.context_task(rng)
     town, booking = tool_tasks.town_task(rng), tool_tasks.booking_task(rng)
-    assert str(question.answer) not in question.prompt
+    assert not tasks.capitals_in(capitals.prompt)
+    for question in tasks.burst_task(rng):
+        assert f" {question.answer} " not in question.prompt.replace("?", " ")
     assert str(context.answer) not in "".join((*context.turns, context.question))
     assert town.arguments["date"] not in town.prompt
     assert booking.arguments["date"] not in booking.request + booking.detail
@@ -144,6 +146,17 @@ def test_dates_in_words_do_not_follow_the_locale() -> None:
     assert written == set(words.MONTHS)
 
 
+def test_capitals_are_counted_whole_and_whatever_their_case() -> None:
+    assert tasks.capitals_in("**PARIS**, and Rome.") == {"paris", "rome"}
+    assert not tasks.capitals_in("Parisians and Romeo, romeward")
+
+
+def test_48_countries_make_more_than_a_thousand_pairs_of_different_capitals() -> None:
+    capitals = set(tasks.CAPITALS.values())
+    assert len(capitals) == len(tasks.CAPITALS) == 48
+    assert not [capital for capital in capitals if capital in tasks.CAPITALS]
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -175,6 +188,14 @@ def test_folding_forgives_case_and_space_but_not_a_type() -> None:
     assert answers.folded(True) != answers.folded("true")
     assert answers.folded(True) != answers.folded(1)
     assert answers.folded("1") != answers.folded(1)
+
+
+def test_values_nested_without_end_are_no_crash() -> None:
+    hostile: list[Any] = []
+    for _ in range(100_000):
+        hostile = [hostile]
+    assert answers.folded(hostile) != answers.folded("town")
+    assert answers.schema_problem(hostile, {"type": "string"})
 
 
 def test_a_question_is_known_by_its_mark_in_any_script() -> None:

@@ -160,6 +160,15 @@ def test_a_slow_prefill_may_take_longer_than_the_pause_between_chunks():
         assert client.send(ask()).text == "late"
 
 
+def test_pauses_may_be_longer_than_the_first_byte_may_take():
+    limits = Deadlines(first_byte_s=0.15, between_chunks_s=3, total_s=3)
+    with (
+        ScriptedEndpoint([say("late", chunk_delay_s=0.25)]) as server,
+        EndpointClient(server.endpoint(deadlines=limits)) as client,
+    ):
+        assert client.send(ask()).text == "late"
+
+
 def test_headers_that_dribble_end_at_the_deadline():
     listener = socket.create_server(("127.0.0.1", 0))
     leave = threading.Event()

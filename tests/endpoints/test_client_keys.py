@@ -227,6 +227,18 @@ def test_the_curl_command_repeats_the_request(key, dialect):
     assert curl.isprintable()
 
 
+def test_a_secret_header_is_hidden_in_the_curl_command_however_short():
+    headers = {"X-Gateway-Token": "t0", "x-team": "red"}
+    with (
+        ScriptedEndpoint([say("ok")]) as server,
+        EndpointClient(server.endpoint(headers=headers)) as client,
+    ):
+        curl = client.send(ask()).curl
+        assert server.requests[0].headers["x-gateway-token"] == "t0"
+    assert "'x-gateway-token: <hidden>'" in curl
+    assert "'x-team: red'" in curl
+
+
 def test_a_long_body_is_shortened_in_the_curl_command():
     with (
         ScriptedEndpoint([say("ok")]) as server,

@@ -55,7 +55,8 @@ def test_the_marks_stand_in_order_and_count_the_delays(dialect):
         timing = client.send(ask()).timing
     marks = [timing.connect_s, timing.first_byte_s, timing.ttft_s, timing.first_tool_s]
     assert None not in marks
-    assert sorted([*marks, timing.total_s]) == [*marks, timing.total_s]
+    assert timing.connect_s < timing.first_byte_s < timing.ttft_s
+    assert timing.ttft_s < timing.first_tool_s < timing.total_s
     assert timing.first_byte_s >= 0.05
     assert timing.first_tool_s >= 0.05 + 2 * 0.02
     assert timing.total_s >= 0.05 + 3 * 0.02

@@ -21,9 +21,7 @@ class AgentRun:
 
     def __call__(self, *args: str) -> pytest.RunResult:
         """Run pytest on what was written, with only the plugins a user of ours would have."""
-        return self.pytester.runpytest(
-            "-p", "no:randomly", "-p", "no:cacheprovider", "--agent-report=json:out.json", *args
-        )
+        return self.pytester.runpytest("--agent-report=json:out.json", *args)
 
     @property
     def report(self) -> dict[str, Any]:

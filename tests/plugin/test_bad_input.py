@@ -51,7 +51,7 @@ def test_an_unreachable_server(agent_run: AgentRun, workers: str) -> None:
 def test_a_server_that_answers_html(agent_run: AgentRun, scripted: Scripts) -> None:
     agent_run.checks(CHECK)
     server = scripted(routes={"/v1/models": html()})
-    assert "HTML" in usage_error(agent_run(f"--agent-model={server.spec}"))
+    assert "answered with a web page" in usage_error(agent_run(f"--agent-model={server.spec}"))
 
 
 def test_a_wrong_key(
@@ -79,11 +79,15 @@ def test_a_missing_key_variable(agent_run: AgentRun, scripted: Scripts) -> None:
 
 def test_a_base_url_without_v1(agent_run: AgentRun, scripted: Scripts) -> None:
     agent_run.checks(CHECK)
-    message = usage_error(agent_run(f"--agent-model=openai+http://127.0.0.1:{scripted().port}#scripted"))
+    message = usage_error(
+        agent_run(f"--agent-model=openai+http://127.0.0.1:{scripted().port}#scripted")
+    )
     assert "/v1" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model" * 100, b"GGUF\x03\0\0\0" + b"\xff" * 64])
+@pytest.mark.parametrize(
+    "content", [b"", b"GGUF", b"not a model" * 100, b"GGUF\x03\0\0\0" + b"\xff" * 64]
+)
 def test_a_broken_gguf_file(agent_run: AgentRun, content: bytes) -> None:
     agent_run.checks(CHECK)
     path = agent_run.folder / "broken.gguf"
@@ -110,13 +114,15 @@ def test_a_killed_embedded_server_is_infra_and_said(agent_run: AgentRun, smollm2
             if agentlimit_trial.number == 2:
                 for child in psutil.Process().children():
                     child.send_signal(signal.SIGKILL)
-                    child.wait(10)
+                    while child.status() != psutil.STATUS_ZOMBIE:
+                        pass
             agent.ask("Say hi", max_tokens=8)
         """
     )
     result = agent_run("--agent-model=smollm2")
     assert agent_run.outcomes == ["infra", "infra", "passed"]
-    result.stdout.fnmatch_lines(["*embedded server of smollm2 died during the run*SIGKILL*"])
+    shown = " ".join(result.stdout.str().split())
+    assert "the embedded server of smollm2 died during the run: SIGKILL" in shown
     assert result.ret == 1
 
 

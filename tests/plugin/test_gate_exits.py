@@ -181,9 +181,7 @@ def test_an_inconclusive_score_above_the_bar(
 
 
 @WORKERS
-@pytest.mark.parametrize(
-    ("mode", "code"), [("point", 1), ("strict", 1), ("proven", 0), ("off", 0)]
-)
+@pytest.mark.parametrize(("mode", "code"), [("point", 1), ("strict", 1), ("proven", 0), ("off", 0)])
 def test_an_inconclusive_score_below_the_bar(
     agent_run: AgentRun, scripted: Scripts, workers: str, mode: str, code: int
 ) -> None:
@@ -235,9 +233,7 @@ def test_ordinary_failures_exit_1_beside_a_passing_gate(
 
 
 @pytest.mark.parametrize("gate", ["--agent-gate=off", "--agent-min-score=10"])
-def test_a_broken_fixture_is_no_evidence(
-    agent_run: AgentRun, scripted: Scripts, gate: str
-) -> None:
+def test_a_broken_fixture_is_no_evidence(agent_run: AgentRun, scripted: Scripts, gate: str) -> None:
     agent_run.checks(
         GOOD
         + """
@@ -255,9 +251,7 @@ def test_a_broken_fixture_is_no_evidence(
     assert agent_run.report["models"][0]["score"]["value"] == 1.0
 
 
-def test_without_a_gate_option_pytest_is_as_always(
-    agent_run: AgentRun, scripted: Scripts
-) -> None:
+def test_without_a_gate_option_pytest_is_as_always(agent_run: AgentRun, scripted: Scripts) -> None:
     agent_run.checks(GOOD)
     spec = scripted().spec
     assert agent_run(f"--agent-model={spec}").ret == 0

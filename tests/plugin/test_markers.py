@@ -26,7 +26,7 @@ def test_a_wrong_marker_is_a_collection_error(
     pytester.makepyfile(
         f"import pytest\n@pytest.mark.{marker}\ndef test_check(agent):\n    agent.ask('hi')\n"
     )
-    result = pytester.runpytest("-p", "no:randomly", *model)
+    result = pytester.runpytest(*model)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([f"*{message}*"])
     assert "Traceback" not in result.stdout.str()
@@ -46,9 +46,9 @@ def test_the_closest_marker_wins_per_key(pytester: pytest.Pytester) -> None:
             assert (found.weight, found.budget_ms, found.blocker) == (2.0, 8000.0, False)
         """
     )
-    pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=1)
+    pytester.runpytest().assert_outcomes(passed=1)
 
 
 def test_markers_are_registered(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest("--markers", "-p", "no:randomly")
+    result = pytester.runpytest("--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.latency_budget(budget, quantile=0.95):*"])

@@ -41,7 +41,7 @@ def test_a_gate_without_a_model_is_never_green(pytester: pytest.Pytester) -> Non
 def test_a_standing_gate_in_the_ini_file_waits_for_a_model(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(CHECK)
     pytester.makeini("[pytest]\nagentlimit_min_score = 80\n")
-    result = pytester.runpytest("-p", "no:randomly")
+    result = pytester.runpytest()
     result.assert_outcomes(skipped=1)
     assert result.ret == 0
 
@@ -53,7 +53,7 @@ def test_command_line_wins_over_environment_over_ini(
     pytester.makeini("[pytest]\nagentlimit_model = null:mute\n")
 
     def collected(*args: str) -> str:
-        return pytester.runpytest("--collect-only", "-q", "-p", "no:randomly", *args).stdout.str()
+        return pytester.runpytest("--collect-only", "-q", *args).stdout.str()
 
     assert "test_check[null-mute-t1]" in collected()
     monkeypatch.setenv("AGENTLIMIT_MODEL", "null:echo")
@@ -74,7 +74,7 @@ def test_models_by_comma_and_by_repetition(pytester: pytest.Pytester) -> None:
 
 def test_collect_only_leaves_nothing_behind(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(CHECK)
-    pytester.runpytest("--collect-only", "--agent-model=null:parrot", "-p", "no:cacheprovider")
+    pytester.runpytest("--collect-only", "--agent-model=null:parrot")
     assert not (pytester.path / ".agentlimit").exists()
 
 

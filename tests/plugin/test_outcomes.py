@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 from agent_run import AgentRun
 
-from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, call, hang, html, http_error, raw, say
+from pytest_agentlimit.testing import (
+    Scripted,
+    ScriptedEndpoint,
+    call,
+    hang,
+    html,
+    http_error,
+    raw,
+    say,
+)
 
 Scripts = Callable[..., ScriptedEndpoint]
 ASKS_FOR_A_CALL = """
@@ -98,9 +107,7 @@ def test_a_caught_server_error_still_is_not_the_models_fault(
     assert only_record(agent_run)["outcome"] == "infra"
 
 
-def test_a_crash_of_the_test_is_blamed_on_the_test(
-    agent_run: AgentRun, scripted: Scripts
-) -> None:
+def test_a_crash_of_the_test_is_blamed_on_the_test(agent_run: AgentRun, scripted: Scripts) -> None:
     agent_run.checks("def test_crash(agent):\n    agent.ask('hi')\n    {}['typo']\n")
     agent_run(f"--agent-model={scripted().spec}")
     record = only_record(agent_run)

@@ -24,7 +24,9 @@ def test_rounds_come_first_and_ordinary_tests_keep_their_place(
     agent_run: AgentRun, scripted: Callable[..., ScriptedEndpoint]
 ) -> None:
     agent_run.checks(TWO_CHECKS)
-    result = agent_run("--collect-only", "-q", f"--agent-model={scripted().spec}", "--agent-trials=2")
+    result = agent_run(
+        "--collect-only", "-q", f"--agent-model={scripted().spec}", "--agent-trials=2"
+    )
     ids = [line for line in result.outlines if "::" in line]
     assert [line.split("::")[1] for line in ids] == [
         "test_one[scripted-t1]",
