@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 study: $(VENV)/.model ## ten checks on a real embedded model, in a few minutes
-	$(PY) -m pytest example_suites/edge_study --agent-model=smollm2 --agent-gate=off
+	$(PY) -m pytest example_suites/edge_study --agent-model=smollm2 --agent-gate=off --tb=no -p no:randomly
 
 test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
 	$(PY) -m pytest -n 2

@@ -37,6 +37,7 @@ def pytest_agentlimit_make_client(
 
         from pytest_agentlimit import Endpoint
 
+
         def pytest_agentlimit_make_client(spec, on_exchange):
             tagged = spec.model_copy(update={"headers": {"x-team": "agents"}})
             return Endpoint(tagged, on_exchange=on_exchange)
@@ -62,11 +63,12 @@ def pytest_agentlimit_gate(summary: RunSummary) -> list[RulePart]:  # type: igno
 
         from pytest_agentlimit.runs.schema import RulePart
 
+
         def pytest_agentlimit_gate(summary):
             spent = sum(model.usage.output_tokens or 0 for model in summary.models)
             verdict = "pass" if spent < 50_000 else "fail"
-            return [RulePart(rule="tokens", verdict=verdict, observed=spent, limit=50_000,
-                             message=f"{spent} output tokens of 50,000")]
+            rule = {"rule": "tokens", "verdict": verdict, "observed": spent, "limit": 50_000}
+            return [RulePart(**rule, message=f"{spent} output tokens of 50,000")]
     """
 
 
@@ -77,6 +79,7 @@ def pytest_agentlimit_update_report(report: dict[str, Any]) -> None:
     ::
 
         import os
+
 
         def pytest_agentlimit_update_report(report):
             report["build"] = os.environ.get("BUILD_NUMBER")

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpcore  # noqa: F401
 import pytest
+
+# httpx imports httpcore on first use and remembers its exceptions for ever. When that first use is
+# in an inner in-process run, pytester forgets the module afterwards, and nothing matches any more.
 
 pytest_plugins = ["pytester"]
 

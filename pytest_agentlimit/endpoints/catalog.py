@@ -49,6 +49,8 @@ class EmbeddedModel(Frozen):
     licence: str
     context: int
     """Tokens the model was trained on at once."""
+    max_tokens: int
+    """Tokens of one reply: a small model that has lost its way repeats itself to the very end."""
     template: str
     """Chat template beside this module: the file's own one knows no tools."""
 
@@ -73,6 +75,7 @@ MODELS = {
         size=98_362_432,
         licence="Apache-2.0",
         context=8192,
+        max_tokens=512,
         template="smollm2.jinja",
     )
 }

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,6 +57,13 @@ class EmbeddedServer:
     def base_url(self) -> str:
         """The address of the OpenAI-dialect API, /v1 included."""
         return self.spec.base_url
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What its own API cannot tell for the fingerprint: the wheel's version, known weights."""
+        model = catalog.MODELS.get(self.spec.gguf or "")
+        known = {} if model is None else {"digest": f"sha256:{model.sha256}"}
+        return {"engine_version": f"xllamacpp {version('xllamacpp')}", **known}
 
     def death(self) -> str | None:
         """Return how the process ended and its last words, None while it runs or after `stop()`."""
@@ -99,9 +107,10 @@ def start_embedded(spec: EndpointSpec, deadline_s: float = START_DEADLINE_S) -> 
         stdout=subprocess.PIPE,
         stderr=log,
         start_new_session=True,
-        # The engine shares its cores with the tests. Threads that spin while they wait take the
-        # core from the one they wait for: two busy processes made each call seven times slower.
-        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        # The engine shares its cores with the tests. Threads that spin for long while they wait
+        # take the core from the very thread they wait for: measured on two cores, two busy
+        # processes made each call six times slower.
+        env={"GOMP_SPINCOUNT": "1000", **os.environ},
     )
     try:
         _order(process, weights, spec.model)
@@ -148,7 +157,7 @@ def _order(process: subprocess.Popen[bytes], weights: _Weights, alias: str) -> N
         "alias": alias,
         "context": weights.context,
         "template": weights.template,
-        "threads": min(_usable_cores(), _MAX_THREADS),
+        "threads": max(1, min(_usable_cores() - 1, _MAX_THREADS)),
     }
     assert process.stdin is not None
     # A child that died at once is told by its missing answer, with its log.

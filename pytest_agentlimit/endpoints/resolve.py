@@ -113,6 +113,7 @@ def _embedded(search: _Search) -> EndpointSpec | None:
             model=search.name,
             source="embedded",
             gguf=search.name,
+            max_tokens=catalog.MODELS[search.name].max_tokens,
         )
     search.note("embedded models", list(catalog.MODELS), "none")
     return None

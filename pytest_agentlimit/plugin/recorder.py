@@ -19,6 +19,8 @@ from pytest_agentlimit.errors import (
 )
 
 if TYPE_CHECKING:
+    import pluggy
+
     from pytest_agentlimit.endpoints.timing import Exchange
     from pytest_agentlimit.runs.records import CallRecord, CheckPlan, Outcome, TrialRecord
 
@@ -54,8 +56,8 @@ class Recorder:
             self.failure = error
             self.failed_in = when
 
-    def record(self, *, worker: str | None, attempt: int) -> TrialRecord:
-        """Return the record of this attempt."""
+    def record(self, *, worker: str | None, attempt: int, hook: pluggy.HookRelay) -> TrialRecord:
+        """Return the record of this attempt; `hook` redacts its message."""
         from pytest_agentlimit.measure.latency import waiting_time
         from pytest_agentlimit.runs.records import TrialRecord
 
@@ -68,7 +70,7 @@ class Recorder:
             nodeid=self.nodeid,
             outcome=outcome,
             blame=blame,
-            message=None if self.failure is None else describe(self.failure),
+            message=None if self.failure is None else describe(self.failure, hook),
             duration_s=time.perf_counter() - self.started,
             calls=calls,
             latency_ms=waited if calls and not timed_out else None,
@@ -110,14 +112,30 @@ class Recorder:
         return "test"
 
 
-def describe(error: BaseException) -> str:
-    """Return what a failure says, printable and bounded; the type only where the text needs it."""
+def describe(error: BaseException, hook: pluggy.HookRelay) -> str:
+    """Return what a failure says, redacted, printable and bounded; the type only where needed."""
     from pytest_agentlimit.text import printable
 
     text = str(error) or type(error).__name__
     if not isinstance(error, AgentLimitError | AssertionError | pytest.fail.Exception):
         text = f"{type(error).__name__}: {text}"
-    return printable(text, MESSAGE_LIMIT)
+    # Redacted whole: a bounded text could end inside a secret, and hide it from the hook.
+    return printable(redacted(text, hook), MESSAGE_LIMIT)
+
+
+def redacted(text: str, hook: pluggy.HookRelay) -> str:
+    """Return `text` after every `pytest_agentlimit_redact`, each given what the last one left.
+
+    One that returns no text changes nothing. One that raises takes the whole text with it: a
+    secret must not be stored because of a bug, and a run must not end because of one.
+    """
+    for found in reversed(hook.pytest_agentlimit_redact.get_hookimpls()):  # pluggy's own order
+        try:
+            changed = found.function(*[text] * len(found.argnames))
+        except Exception as error:
+            return f"[not kept: pytest_agentlimit_redact raised {type(error).__name__}]"
+        text = changed if isinstance(changed, str) else text
+    return text
 
 
 def _call_record(exchange: Exchange, origin: float) -> CallRecord:

@@ -75,13 +75,14 @@ def open_all(specs: list[EndpointSpec]) -> Endpoints:
 
 
 def _open(spec: EndpointSpec, endpoints: Endpoints) -> ModelUnderTest:
+    known: dict[str, str] = {}
     if spec.kind == "embedded":
         from pytest_agentlimit.endpoints.embedded import start_embedded
 
         server = start_embedded(spec)
         endpoints.servers[spec.name] = server
-        spec = server.spec
-    return ModelUnderTest(spec.name, spec.model_dump(mode="json"), require_usable(spec))
+        spec, known = server.spec, server.identity
+    return ModelUnderTest(spec.name, spec.model_dump(mode="json"), require_usable(spec) | known)
 
 
 def _with_options(spec: EndpointSpec, settings: Settings) -> EndpointSpec:

@@ -87,6 +87,7 @@ class TrialRunner:
             record = recorder.record(
                 worker=getattr(item.config, "workerinput", {}).get("workerid"),
                 attempt=getattr(item, "execution_count", 1),
+                hook=item.ihook,
             )
             report.__dict__[RECORD_KEY] = record.model_dump(mode="json")
         return report

@@ -20,6 +20,7 @@ TINY = EmbeddedModel(
     size=len(WEIGHTS),
     licence="MIT",
     context=64,
+    max_tokens=64,
     template="smollm2.jinja",
 )
 
