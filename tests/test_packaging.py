@@ -54,7 +54,7 @@ def test_the_version_is_one() -> None:
 def test_no_file_names_a_registry_or_a_machine() -> None:
     homes = "|".join(("root", "work", "home/[a-z]"))
     address = re.compile(
-        rf"https?://[^\s\"']*/(?:simple|packages|registry)/|index-url|/(?:{homes})/".encode()
+        rf"https?://[^\s\"']*/(?:simple|packages|registry)/|index[-]url|/(?:{homes})/".encode()
     )
     for path in tracked():
         if path.is_file():

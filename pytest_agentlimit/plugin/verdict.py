@@ -73,6 +73,4 @@ def decide(
         parts = [result.part for result in results if result.part.verdict != "pass"]
         worst = next((part for part in parts if part.verdict == "fail"), parts[0])
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        session.shouldfail = session.shouldfail or (
-            f"agentlimit gate: {worst.rule}: {worst.message}"
-        )
+        session.shouldfail = session.shouldfail or f"agentlimit gate: {worst.message}"

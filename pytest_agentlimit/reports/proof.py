@@ -42,7 +42,7 @@ def _score_limits(model: ModelTrials, settings: GateSettings) -> list[str]:
     if not checks:
         return ["anything about the score: no trial was scored"]
     weights = [check.plan.weight for check in checks]
-    rounds = min(len(check.scored) for check in checks)
+    rounds = int(min(check.evidence.trials for check in checks))  # identical outputs are one
     bar = USUAL_BAR if settings.min_score is None else settings.min_score
     bound = proves(weights, rounds)
     subject = "one perfect round proves" if rounds == 1 else f"{rounds} perfect rounds prove"
