@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -44,10 +45,17 @@ def sample(benchmark: Any) -> Sample[Any]:
 
 
 @pytest.fixture
-def only_our_plugin(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An environment in which pytest loads no installed plugin unless it is named."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    return dict(os.environ)
+def only_our_plugin(tmp_path: Path) -> dict[str, str]:
+    """An environment in which pytest loads no installed plugin unless it is named.
+
+    Compiled files are kept as on any machine, and in a folder of the test: without them, the
+    compiler would be measured.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"),
+    }
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -86,7 +86,8 @@ class Recorder:
         if isinstance(error, EndpointError):
             return ("failed" if error.outcome == "timeout" else "infra"), error.blame
         if isinstance(error, UsageProblem):
-            return "infra", "config"
+            # After a call that went through, it is the check that asks for the impossible.
+            return ("inconclusive", "test") if self.exchanges else ("infra", "config")
         broken = next((e.error for e in self.exchanges if e.error is not None), None)
         if broken is not None:  # the test caught it, and failed because of it
             return ("failed" if broken.outcome == "timeout" else "infra"), broken.blame
@@ -98,13 +99,14 @@ class Recorder:
         """Return who has to act on a failed trial whose every call was answered."""
         if str(error).startswith(PYTEST_TIMEOUT):
             return "engine"
-        if isinstance(error, ExpectationFailed) and error.blame != "model":
-            return error.blame
         replies = [e.reply for e in self.exchanges if e.reply is not None]
-        if any(reply.leaked_calls for reply in replies):
-            return "engine"
-        if any(reply.truncated for reply in replies):
-            return "config"
+        if not isinstance(error, ExpectationFailed):  # that one looked at its own reply
+            if any(reply.leaked_calls for reply in replies):
+                return "engine"
+            if any(reply.truncated for reply in replies):
+                return "config"
+        elif error.blame != "model":
+            return error.blame
         if self.engine_has_tools is False and any(e.request.tools for e in self.exchanges):
             return "config"  # the chat template drops the tools: the model never saw them
         if isinstance(error, AssertionError | pytest.fail.Exception):
