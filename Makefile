@@ -11,10 +11,10 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 study: $(VENV)/.model ## ten checks on a real embedded model, in a few minutes
-	$(PY) -m pytest example_suites/edge_study --agent-model=smollm2 --agent-gate=off --tb=no -p no:randomly
+	$(PY) -m pytest example_suites/edge_study --agent-model=smollm2 --agent-gate=off --tb=no -rN -p no:randomly
 
 test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 -p no:asyncio
 
 lint: $(VENV)/.tools ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -20,7 +20,7 @@ from pytest_agentlimit.example_suites.edge_study import test_edge_study as study
 from pytest_agentlimit import hookspecs, plugin, testing
 from pytest_agentlimit.chat.messages import ChatRequest, ToolResult
 from pytest_agentlimit.cli import app
-from pytest_agentlimit.endpoints import catalog
+from pytest_agentlimit.endpoints import catalog, resolve
 from pytest_agentlimit.endpoints.literals import literal_spec
 from pytest_agentlimit.endpoints.model_table import spec_from_table
 from pytest_agentlimit.endpoints.nulls import NULL_MODELS
@@ -74,7 +74,7 @@ def fences_of(page: Path) -> Iterator[Fence]:
 FENCES = [fence for page in PAGES for fence in fences_of(page)]
 
 
-def of(language: str) -> Any:
+def of(language: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "fence", [fence for fence in FENCES if fence.language == language], ids=str
     )
@@ -85,9 +85,13 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 @pytest.fixture
 def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """Inner runs keep file order, have no asyncio mode to warn about, and a known width."""
+    """Inner runs keep file order, have no asyncio mode to warn about, and a known width.
+
+    What listens on the machine of a developer has no say in them.
+    """
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly -p no:asyncio")
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(resolve, "default_probes", lambda environ: ())
     return pytester
 
 
@@ -274,21 +278,9 @@ def commands_of(fence: Fence) -> list[list[str]]:
 
 
 def yaml_commands(text: str) -> Iterator[str]:
-    """The commands of `run:` steps; a folded one is as long as its lines are indented deeper."""
-    lines = iter([*text.splitlines(), ""])
-    line = next(lines)
-    while line is not None:
-        match = re.match(r"( *)- run: (.*)", line)
-        line = next(lines, None)  # type: ignore[arg-type]
-        if not match:
-            continue
-        command = match[2]
-        if command == ">-":
-            command = ""
-            while line and line.startswith(match[1] + "    "):
-                command += " " + line.strip()
-                line = next(lines)
-        yield command
+    """The commands of `run:` steps; a folded one goes on as long as lines are indented deeper."""
+    for match in re.finditer(r"^( *)- run: (.*(?:\n\1    .*)*)$", text, re.M):
+        yield " ".join(match[2].removeprefix(">-").split())
 
 
 @pytest.mark.parametrize("fence", [f for f in FENCES if f.language in ("sh", "yaml")], ids=str)
