@@ -14,15 +14,15 @@ study: $(VENV)/.model ## ten checks on a real embedded model, in a few minutes
 	$(PY) -m pytest example_suites/edge_study --agent-model=smollm2 --agent-gate=off --tb=no -rN -p no:randomly
 
 test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
-	$(PY) -m pytest -n 2 -p no:asyncio
+	$(PY) -m pytest -n 2
 
 lint: $(VENV)/.tools ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.model $(VENV)/.tools ## speed against the budgets of the design
-	$(PY) -m pytest benchmarks -p no:randomly -p no:xdist --benchmark-only --benchmark-disable-gc
+bench: $(VENV)/.tools ## speed against the budgets of the design, in about two minutes
+	$(PY) -m pytest benchmarks -q -p no:randomly -p no:xdist -p no:asyncio --benchmark-only --benchmark-disable-gc --benchmark-quiet
 
 clean: ## remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .agentlimit

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from budgets import Ledger
 from conftest import Sample
 
+from pytest_agentlimit.chat.codecs import codec_for
 from pytest_agentlimit.chat.messages import ChatRequest, Message, TextBlock
 from pytest_agentlimit.endpoints.client import EndpointClient
 from pytest_agentlimit.endpoints.spec import EndpointSpec
@@ -53,29 +55,62 @@ def served(script: Scripted) -> Iterator[Remote]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        yield Remote(process)
-        assert process.stdin is not None
-        process.stdin.close()
+        yield Remote(process)  # and the end of its standard input ends it
+
+
+class BareSocket:
+    """The least a client can do: what its clocks are off is the machine's doing."""
+
+    def __init__(self, spec: EndpointSpec) -> None:
+        url = httpx.URL(spec.base_url)
+        self._socket = socket.create_connection((url.host, url.port or 80))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        body = json.dumps(codec_for(spec.dialect).encode_request(ASKED)).encode()
+        head = f"POST {url.path}/chat/completions HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._request = head.encode() + body
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._socket.close()
+
+    def send(self) -> tuple[float, float]:
+        """Return the seconds to the first bytes, and to the end of the reply."""
+        start = time.perf_counter()
+        self._socket.sendall(self._request)
+        received = self._socket.recv(65_536)
+        first_s = time.perf_counter() - start
+        while not received.endswith(b"0\r\n\r\n"):
+            received += self._socket.recv(65_536)
+        return first_s, time.perf_counter() - start
 
 
 def test_clocks(sample: Sample[Any], ledger: Ledger) -> None:
     script = say("x" * 16 * 8, first_delay_s=0.02, chunk_delay_s=0.004)
-    with served(script) as remote, EndpointClient(remote.spec) as client:
+    with (
+        served(script) as remote,
+        EndpointClient(remote.spec) as client,
+        BareSocket(remote.spec) as bare,
+    ):
 
-        def errors_ms() -> tuple[float, float]:
-            timing = client.send(ASKED).timing
+        def errors_ms(ttft_s: float | None, total_s: float) -> tuple[float, float]:
             arrived, first, *_, last = remote.stamps()
-            assert timing.ttft_s is not None
-            errors = timing.ttft_s - (first - arrived), timing.total_s - (last - arrived)
+            assert ttft_s is not None
+            errors = ttft_s - (first - arrived), total_s - (last - arrived)
             return 1000 * abs(errors[0]), 1000 * abs(errors[1])
 
-        found = sample(errors_ms, 200)
-    for what, values in (
-        ("error of TTFT against the server's stamps", [error for error, _ in found]),
-        ("error of total against the server's stamps", [error for _, error in found]),
-    ):
-        ledger.median(what, values, "ms", 1)
-        ledger.p95(what, values, "ms", 3)
+        def both() -> tuple[float, ...]:
+            timing = client.send(ASKED).timing
+            ours = errors_ms(timing.ttft_s, timing.total_s)
+            return *ours, *errors_ms(*bare.send())
+
+        ttft, total, bare_ttft, bare_total = zip(*sample(both, 200), strict=True)
+    for name, ours, floor in (("TTFT", ttft, bare_ttft), ("total", total, bare_total)):
+        what = f"error of {name} against the server's stamps"
+        ledger.median(what, ours, "ms", 1)
+        ledger.p95(what, ours, "ms", 3)
+        ledger.median(f"error of {name} by a bare socket: this machine's share", floor, "ms")
 
 
 def test_overhead(sample: Sample[Any], ledger: Ledger) -> None:

@@ -352,7 +352,7 @@ def test_output_is_what_the_command_prints(pytester: pytest.Pytester, fence: Fen
     with ScriptedEndpoint([SCRIPTS[name]]) as server:
         result = pytester.runpytest(*(a.replace(name, server.spec) for a in arguments))
     printed = iter([loosely(line) for line in [*result.outlines, *result.errlines]])
-    for line in map(loosely, fence.text.splitlines()):
+    for line in filter(None, map(loosely, fence.text.splitlines())):
         assert any(line in found for found in printed), f"not printed, or not here: {line}"
 
 

@@ -31,7 +31,7 @@ from pytest_agentlimit.endpoints.outgoing import (
 from pytest_agentlimit.endpoints.reading import ReplyReader, parse_probe
 from pytest_agentlimit.endpoints.spec import EndpointSpec
 from pytest_agentlimit.endpoints.timing import Exchange, Guard, Stopwatch
-from pytest_agentlimit.errors import EndpointError, UsageProblem
+from pytest_agentlimit.errors import EndpointError, StreamFailure, UsageProblem
 from pytest_agentlimit.text import one_line
 
 # What a transport without a network is written with; aliases, so that httpx stays in this module.
@@ -140,13 +140,30 @@ class EndpointClient:
                 watch.stop()
                 answered = watch.first_byte_s is not None
                 wait_s = failures.retry_delay(error, watch.attempts, answered=answered)
-                if wait_s is None or watch.attempts > self.spec.retries:
+                if wait_s is None or watch.attempts - watch.resent > self.spec.retries:
                     raise
-                left = self.spec.retries + 1 - watch.attempts
+                left = self.spec.retries + 1 + watch.resent - watch.attempts
                 _log.warning("retrying in %.1f s (%d left): %s", wait_s, left, error)
                 watch.back_off(wait_s, self._sleep)
 
     def _attempt(self, request: ChatRequest, body: str, watch: Stopwatch) -> ChatReply:
+        """Return the reply of one attempt, sent once more when its pooled connection was dead.
+
+        Servers close idle connections whenever they like (llama.cpp does after every stream), and
+        a request that crosses the close is lost without an answer: that is nobody's failure.
+        """
+        try:
+            return self._exchange(request, body, watch)
+        except StreamFailure as error:
+            if not watch.reused or watch.first_byte_s is not None:
+                raise
+            _log.warning("sending again on a new connection: %s", error)
+            watch.stop()
+            watch.back_off(0.0, self._sleep)
+            watch.resent += 1
+            return self._exchange(request, body, watch)
+
+    def _exchange(self, request: ChatRequest, body: str, watch: Stopwatch) -> ChatReply:
         url = self._base + self._codec.PATH
         redact = Redactor(self.spec)
         with Guard(self.spec.deadlines, self.spec.deadlines.total_s - watch.now()) as guard:
@@ -180,6 +197,8 @@ class EndpointClient:
             if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
                 guard.attach(info["return_value"])
                 watch.connect_s = watch.now()
+            if event == "http11.send_request_headers.started":
+                watch.reused = watch.connect_s is None
 
         request = self._http.build_request(
             method,

@@ -73,6 +73,10 @@ class Stopwatch:
         self.attempts = 1
         self.connect_s: float | None = None
         self.first_byte_s: float | None = None
+        self.reused = False
+        """The attempt went out on a pooled connection."""
+        self.resent = 0
+        """Attempts that only made up for a dead pooled connection; no retries."""
 
     def start(self) -> None:
         """Take the start of the call; only the first start counts."""

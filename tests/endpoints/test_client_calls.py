@@ -9,12 +9,13 @@ from pytest_agentlimit.chat.messages import ChatRequest, Message, TextBlock, Too
 from pytest_agentlimit.endpoints.client import EndpointClient, complete_request
 from pytest_agentlimit.endpoints.spec import EndpointSpec
 from pytest_agentlimit.endpoints.timing import Exchange
-from pytest_agentlimit.errors import HTTPFailure, UsageProblem
+from pytest_agentlimit.errors import HTTPFailure, StreamFailure, UsageProblem
 from pytest_agentlimit.testing import (
     INVALID_UTF8,
     ScriptedEndpoint,
     call,
     calls,
+    drop,
     http_error,
     raw,
     say,
@@ -186,6 +187,31 @@ def test_a_connection_is_used_again():
         assert server.connections == 1
     assert first.timing.connect_s is not None
     assert second.timing.connect_s is None
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_pooled_connection_that_was_dead_is_not_the_servers_failure(stream, caplog):
+    seen = []
+    with (
+        ScriptedEndpoint([say("one"), drop(), say("two")]) as server,
+        EndpointClient(server.endpoint(), on_exchange=seen.append) as client,
+    ):
+        assert client.send(ask(stream=stream)).text == "one"
+        assert client.send(ask(stream=stream)).text == "two"
+        assert server.connections == 2
+    assert [exchange.attempts for exchange in seen] == [1, 2]
+    assert "sending again on a new connection" in caplog.text
+
+
+def test_a_server_that_drops_every_call_is_said_at_once():
+    with (
+        ScriptedEndpoint([say("one"), drop()]) as server,
+        EndpointClient(server.endpoint()) as client,
+    ):
+        client.send(ask())
+        with pytest.raises(StreamFailure, match="without an answer"):
+            client.send(ask())
+        assert len(server.requests) == 3
 
 
 def test_several_threads_share_a_client():
