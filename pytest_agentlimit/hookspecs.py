@@ -48,6 +48,9 @@ def pytest_agentlimit_make_client(
 def pytest_agentlimit_redact(text: str) -> str | None:
     """Return `text` without what must not be stored; called for every failure message.
 
+    It holds for the journal and every report. What pytest itself prints of a failure on the
+    terminal is not passed through it.
+
     ::
 
         def pytest_agentlimit_redact(text):

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import httpcore  # noqa: F401
 import pytest
 
+from pytest_agentlimit.endpoints import catalog
+
 # httpx imports httpcore on first use and remembers its exceptions for ever. When that first use is
 # in an inner in-process run, pytester forgets the module afterwards, and nothing matches any more.
 
 pytest_plugins = ["pytester"]
+
+# pytester gives every test a home of its own; the weights stay where they were fetched to.
+os.environ[catalog.MODELS_DIR_VARIABLE] = str(catalog.models_dir())
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +28,6 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def smollm2() -> Path:
     """The weights of the embedded model; `make test` fetches them first."""
-    from pytest_agentlimit.endpoints import catalog
-
     path = catalog.find("smollm2")
     assert path is not None, "the embedded model is not there: run `agentlimit pull smollm2`"
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -89,6 +88,8 @@ def _read(reader: Callable[..., dict[str, Any]], mark: pytest.Mark, where: str) 
     parameters = list(inspect.signature(reader).parameters)
     for keyword in mark.kwargs:
         if keyword not in parameters:
+            import difflib  # only for mistakes: every session would pay for it
+
             near = difflib.get_close_matches(keyword, parameters, 1)
             known = ", ".join(parameters) or "none"
             hint = f"did you mean {near[0]!r}?" if near else f"it takes: {known}"

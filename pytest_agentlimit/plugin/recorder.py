@@ -63,7 +63,11 @@ class Recorder:
 
         outcome, blame = self._judge()
         calls = tuple(_call_record(exchange, self.started) for exchange in self.exchanges)
-        timed_out = isinstance(self.failure, DeadlineExceeded) or any(c.timed_out for c in calls)
+        timed_out = (
+            isinstance(self.failure, DeadlineExceeded)
+            or _is_pytest_timeout(self.failure)
+            or any(call.timed_out for call in calls)
+        )
         waited = waiting_time([(call.start_ms, call.end_ms) for call in calls])
         return TrialRecord(
             plan=self.plan,
@@ -97,7 +101,7 @@ class Recorder:
 
     def _blame(self, error: BaseException) -> Blame:
         """Return who has to act on a failed trial whose every call was answered."""
-        if str(error).startswith(PYTEST_TIMEOUT):
+        if _is_pytest_timeout(error):
             return "engine"
         replies = [e.reply for e in self.exchanges if e.reply is not None]
         if not isinstance(error, ExpectationFailed):  # that one looked at its own reply
@@ -112,6 +116,11 @@ class Recorder:
         if isinstance(error, AssertionError | pytest.fail.Exception):
             return "model" if replies else "test"
         return "test"
+
+
+def _is_pytest_timeout(error: BaseException | None) -> bool:
+    """Return whether pytest-timeout ended the trial: a call it cut off never reports itself."""
+    return isinstance(error, pytest.fail.Exception) and str(error).startswith(PYTEST_TIMEOUT)
 
 
 def describe(error: BaseException, hook: pluggy.HookRelay) -> str:

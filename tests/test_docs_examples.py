@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import pytest
+from docs_pages import DOCS, FENCES, README, Fence
+
+from pytest_agentlimit import testing
+from pytest_agentlimit.chat.messages import ChatRequest, ToolResult
+from pytest_agentlimit.endpoints import resolve
+from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, call, http_error, say
+
+TESTED = DOCS / "how-to/test-your-checks.md"
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Inner runs keep file order, have no asyncio mode to warn about, and a known width.
+
+    What listens on the machine of a developer has no say in them.
+    """
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly -p no:asyncio")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(resolve, "default_probes", lambda environ: ())
+    return pytester
+
+
+def write_files(pytester: pytest.Pytester, page: Path) -> list[str]:
+    files = {fence.file: fence.text for fence in FENCES if fence.page == page and fence.file}
+    for name, text in files.items():
+        target = pytester.path / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text)
+    return list(files)
+
+
+# Python
+
+
+def right_answer(request: ChatRequest) -> Scripted:
+    """A model that knows the right answer to every example, and to nothing else."""
+    last = request.messages[-1]
+    if any(isinstance(block, ToolResult) for block in last.blocks):
+        return say(f"Done: {last.blocks[-1].content}")  # type: ignore[union-attr]
+    prompt = last.text
+    if "700,000 people" in prompt:
+        return say('{"city": "Oslo", "people": 700000}')
+    if "spelling" in prompt:
+        return call("write_file", path="greeting.txt", content="Hello, world\n")
+    if match := re.search(r"What is (\d+) \+ (\d+)", prompt):
+        return call("add", a=int(match[1]), b=int(match[2]))
+    if match := re.search(r"will the weather be in (\w+) on (\d+) March 2031", prompt):
+        return call("get_forecast", city=match[1], date=f"2031-03-{int(match[2]):02}")
+    if match := re.search(r"the weather in (\w+)", prompt):
+        return call("get_weather", city=match[1])
+    if prompt == "What is my name?":
+        return say(request.messages[0].text.split()[-1])
+    plain = {
+        "My name is Ada.": "Hello, Ada.",
+        "Say hello.": "Hello!",
+        "Count from 1 to 5.": "1, 2, 3, ",
+    }
+    return say(plain[prompt])
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "ollama"])
+@pytest.mark.parametrize(
+    "page", [README, DOCS / "tutorial/first-check.md", DOCS / "reference/fixtures.md"]
+)
+def test_the_checks_pass_for_a_right_answer(
+    pytester: pytest.Pytester, page: Path, dialect: Any
+) -> None:
+    files = write_files(pytester, page)
+    assert files
+    with ScriptedEndpoint(right_answer, dialect=dialect) as server:
+        result = pytester.runpytest(*files, f"--agent-model={server.spec}", "--agent-trials=2")
+    assert server.problems == []
+    passed = result.parseoutcomes()
+    assert set(passed) == {"passed"}
+    assert passed["passed"] >= 2 * len(files)
+
+
+def test_no_page_with_checks_is_left_out() -> None:
+    pages = {fence.page for fence in FENCES if fence.file and fence.file != "conftest.py"}
+    assert pages == {
+        README,
+        TESTED,
+        DOCS / "tutorial/first-check.md",
+        DOCS / "reference/fixtures.md",
+    }
+
+
+def test_the_first_check_is_the_same_wherever_it_is_shown() -> None:
+    shown = {f.text for f in FENCES if f.file == "test_weather.py"}
+    assert len(shown) == 1
+
+
+def test_null_models_pass_the_bad_check_and_not_the_good_one(pytester: pytest.Pytester) -> None:
+    write_files(pytester, TESTED)
+    example = run_path(str(pytester.path / "test_null_models.py"))
+    passed = example["passed_by_null_models"]("checks", pytester.path / "nulls.json")
+    bad = "checks/test_weather.py::test_emits_a_tool_call"
+    models = ("null-first-tool", "null-every-tool", "null-stale-context")
+    assert passed == [(model, bad) for model in models]
+    (pytester.path / "checks" / "test_weather.py").unlink()
+    pytester.runpytest("test_null_models.py").assert_outcomes(passed=1)
+
+
+def test_the_tests_of_the_checks_run(pytester: pytest.Pytester) -> None:
+    write_files(pytester, TESTED)
+    pytester.runpytest("test_the_checks.py").assert_outcomes(passed=7)
+
+
+def test_the_good_check_can_be_passed(pytester: pytest.Pytester) -> None:
+    write_files(pytester, TESTED)
+    with ScriptedEndpoint(right_answer) as server:
+        result = pytester.runpytest(
+            "checks/test_forecast.py", f"--agent-model={server.spec}", "--agent-trials=4"
+        )
+    result.assert_outcomes(passed=4)
+
+
+@pytest.mark.parametrize("fence", [f for f in FENCES if f.file == "conftest.py"], ids=str)
+def test_a_conftest_holds_hooks_that_exist(pytester: pytest.Pytester, fence: Fence) -> None:
+    # What each hook does is tested where hooks are; pytest itself refuses unknown names here.
+    pytester.makeconftest(fence.text)
+    pytester.makepyfile("def test_hi(agent): agent.ask('hi')")
+    result = pytester.runpytest("--collect-only", "--agent-model=null:mute")
+    assert result.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    "fence", [f for f in FENCES if f.language == "python" and not f.file], ids=str
+)
+def test_a_script_runs_beside_a_report(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str], fence: Fence
+) -> None:
+    pytester.makepyfile("def test_hi(agent): assert agent.ask('hi').text == 'hi'")
+    pytester.runpytest(
+        "--agent-model=null:echo,null:mute", "--agent-report=json:agentlimit.json"
+    ).assert_outcomes(passed=1, failed=1)
+    capsys.readouterr()
+    exec(compile(fence.text, str(fence), "exec"), {})
+    assert capsys.readouterr().out.splitlines() == ["null-echo 100.0%", "null-mute 0.0%"]
+
+
+@pytest.mark.parametrize("page", sorted({f.page for f in FENCES if f.language == "pycon"}))
+def test_a_console_session_goes_as_shown(page: Path) -> None:
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_docstring_of_the_test_kit_goes_as_shown() -> None:
+    result = doctest.testmod(testing)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+# output
+
+SCRIPTS = {
+    "@leaked": say('<tool_call>{"name": "get_weather", "arguments": {"city":"Oslo"}}</tool_call>'),
+    "@cut": call("get_weather", city="Oslo").with_(stop_reason="max_tokens"),
+    "@broken": http_error(500, "out of memory"),
+}
+OUTPUTS = [fence for fence in FENCES if fence.comment.startswith("output of: ")]
+
+
+def loosely(line: str) -> str:
+    """A line without what differs from run to run: times, widths, rulers."""
+    line = re.sub(r"\d+(\.\d+)? ms|\d+\.\d+s", "TIME", line.removesuffix("…"))
+    return re.sub(r"={3,}", "=", " ".join(line.split()))
+
+
+@pytest.mark.parametrize("fence", OUTPUTS, ids=str)
+def test_output_is_what_the_command_prints(pytester: pytest.Pytester, fence: Fence) -> None:
+    assert fence.language == "text"
+    program, *arguments = shlex.split(fence.comment.removeprefix("output of: "))
+    assert program == "pytest"
+    (weather,) = {f.text for f in FENCES if f.file == "test_weather.py"}
+    (pytester.path / "test_weather.py").write_text(weather)
+    name = next((name for name in SCRIPTS if f"--agent-model={name}" in arguments), "@cut")
+    with ScriptedEndpoint([SCRIPTS[name]]) as server:
+        result = pytester.runpytest(*(a.replace(name, server.spec) for a in arguments))
+    printed = iter([loosely(line) for line in [*result.outlines, *result.errlines]])
+    for line in filter(None, map(loosely, fence.text.splitlines())):
+        assert any(line in found for found in printed), f"not printed, or not here: {line}"
+
+
+def test_every_output_is_held_against_a_command_or_is_of_a_real_run() -> None:
+    texts = [fence for fence in FENCES if fence.language == "text" and fence not in OUTPUTS]
+    drawings = [fence for fence in texts if fence.page.name == "architecture.md"]
+    assert [str(f) for f in texts if f not in drawings and f.comment != "real run"] == []
+    assert len(drawings) == 1
