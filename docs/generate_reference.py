@@ -172,7 +172,8 @@ def _type(value: dict[str, Any]) -> str:
         return "list of objects"
     if value.get("type") == "object" and value.get("additionalProperties", {}) != {}:
         return "object of counts" if isinstance(value["additionalProperties"], dict) else "object"
-    return _TYPES.get(value.get("type", ""), value.get("type", "any"))
+    name = str(value.get("type", "any"))
+    return _TYPES.get(name, name)
 
 
 PAGES: dict[str, Callable[[], str]] = {

@@ -163,6 +163,7 @@ def test_a_timed_out_check_is_a_failure_of_the_engine_and_the_next_one_runs(
     hung, lived = (line["record"] for line in agent_run.journal if "record" in line)
     assert (hung["outcome"], hung["blame"]) == ("failed", "engine")
     assert "Timeout (>0.3s)" in hung["message"]
+    assert hung["timed_out"] is True
     assert (lived["outcome"], len(lived["calls"])) == ("passed", 1)
 
 
