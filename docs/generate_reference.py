@@ -118,9 +118,8 @@ def report_page() -> str:
 
 
 def _option_row(option: Option) -> str:
-    value = "{" + ",".join(option.choices) + "}" if option.choices else option.metavar
     help_text = option.help.replace("%%", "%").replace("|", "\\|")
-    return f"| `{option.flag}={value}` | `{option.dest}` | {help_text} |"
+    return f"| `{option.flag}={option.shown}` | `{option.dest}` | {help_text} |"
 
 
 def _hook(hook: Callable[..., Any]) -> str:

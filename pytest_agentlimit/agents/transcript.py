@@ -56,7 +56,6 @@ class Transcript(Frozen):
 
     def expect_call(self, name: str) -> ToolCall:
         """Return the first call of `name` whose arguments parse, or raise ExpectationFailed."""
-        __tracebackhide__ = True
         for call in self.calls:
             if call.name == name and not call.parse_error:
                 return call

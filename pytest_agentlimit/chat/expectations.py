@@ -26,7 +26,6 @@ def tool_call(reply: ChatReply, name: str) -> ToolCall:
     Raises ExpectationFailed otherwise, also for a reply that was cut short: its call may not be
     what the model meant.
     """
-    __tracebackhide__ = True
     expected = f"expected exactly one call of the tool {name!r}"
     calls = reply.tool_calls
     if reply.truncated:
@@ -47,7 +46,6 @@ def tool_call(reply: ChatReply, name: str) -> ToolCall:
 
 def no_tool_call(reply: ChatReply) -> None:
     """Raise ExpectationFailed when `reply` calls a tool, structured or as text."""
-    __tracebackhide__ = True
     if reply.tool_calls:
         _fail(reply, "expected no tool call, but a tool was called", blame="model")
     if reply.leaked_calls:
@@ -61,7 +59,6 @@ def json_value(reply: ChatReply, schema: dict[str, Any]) -> Any:
     Nothing is stripped but white space: a code fence or a sentence around the JSON fails. NaN,
     Infinity and repeated keys are no JSON. Raises UsageProblem when `schema` is no JSON schema.
     """
-    __tracebackhide__ = True
     _check_schema(schema)
     expected = "expected JSON that follows the schema"
     try:
@@ -132,7 +129,6 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _fail(reply: ChatReply, expected: str, *, blame: Blame | None = None) -> NoReturn:
-    __tracebackhide__ = True
     who, why = (blame, "") if blame else _blame(reply)
     lines = [expected, f"got: {_came_back(reply)}"]
     lines.append(f"blame: {who}" + (f" ({why})" if why else ""))

@@ -48,7 +48,6 @@ class Arguments(dict[str, Any]):
         self._problem = problem
 
     def __missing__(self, key: str) -> Any:
-        __tracebackhide__ = True
         raise ExpectationFailed(f"the tool call has no argument {key!r}: {self._problem}")
 
 
@@ -289,14 +288,12 @@ class ChatReply(Frozen):
         Raises ExpectationFailed, blaming the engine for a leaked call and config for a truncated
         one, when there is no call, another call, or more than one.
         """
-        __tracebackhide__ = True  # a failed check shows the line of the test
         from pytest_agentlimit.chat import expectations
 
         return expectations.tool_call(self, name)
 
     def expect_no_tool_call(self) -> None:
         """Raise ExpectationFailed when the reply calls a tool, structured or as text."""
-        __tracebackhide__ = True  # a failed check shows the line of the test
         from pytest_agentlimit.chat import expectations
 
         expectations.no_tool_call(self)
@@ -306,7 +303,6 @@ class ChatReply(Frozen):
 
         Raises ExpectationFailed with the first violation and its path.
         """
-        __tracebackhide__ = True  # a failed check shows the line of the test
         from pytest_agentlimit.chat import expectations
 
         return expectations.json_value(self, schema)

@@ -178,7 +178,7 @@ def _http_hint(spec: EndpointSpec, kind: str) -> str:
     if kind == "not_found":
         return f"Check the model id {spec.model!r}. {base_url_hint(spec)}"
     if kind == "rate_limit":
-        return "Lower max_inflight, or set retries to wait and repeat"
+        return "Send less at once (fewer xdist workers), or set retries to wait and repeat"
     if kind == "context_overflow":
         return "Serve the model with a larger context, or send less"
     if kind in ("overloaded", "server_error"):

@@ -48,6 +48,7 @@ class Controller:
         self.plans: dict[str, dict[str, Any]] = {}
         self.expected: dict[str, None] = {}
         self.notes: list[str] = []
+        self.workers = 0
         self.started = time.perf_counter()
         self.finished: FinishedRun | None = None
         self.written: list[str] = []
@@ -132,6 +133,7 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """Note every trial that should report (with xdist, from each worker's collection)."""
+        self.workers += not self.plans  # a later one takes the place of a worker that died
         from pytest_agentlimit.runs.expected import expected_trial
 
         names = [model.name for model in self.context.models]
@@ -184,6 +186,11 @@ class Controller:
             self.notes += self.endpoints.stop()
         if session.exitstatus == pytest.ExitCode.INTERRUPTED:
             self.notes.append("interrupted: the trials below are those that had finished")
+        if self.workers > 1:
+            self.notes.append(
+                f"{self.workers} workers shared the endpoints: a latency holds the time a call "
+                "waited for another worker's; for service times run without -n"
+            )
         self.folder.finish(time.perf_counter() - self.started, self.notes)
         if self.expected:
             self._conclude(session, self.folder.load())

@@ -1,4 +1,4 @@
-"""The fixtures of a check. Without a model under test each of them skips, with one reason."""
+"""The fixtures of a check. Without a model under test, those that need one skip with one reason."""
 
 from __future__ import annotations
 

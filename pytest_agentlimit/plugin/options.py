@@ -28,6 +28,11 @@ class Option:
     repeatable: bool = False
 
     @property
+    def shown(self) -> str | None:
+        """What stands for the value in help texts."""
+        return "{" + ",".join(self.choices) + "}" if self.choices else self.metavar
+
+    @property
     def dest(self) -> str:
         """`--agent-min-score` → `agentlimit_min_score`: dests clash silently, so they are ours."""
         return "agentlimit_" + self.flag.removeprefix("--agent-").replace("-", "_")
@@ -48,7 +53,8 @@ OPTIONS = (
     Option(
         "--agent-min-score",
         "float",
-        "gate: the lower end of the score's 95%% interval must reach this percentage",
+        "gate: the score to reach, in per cent; the 95%% interval decides, and where it cannot, "
+        "--agent-gate does",
         "PCT",
     ),
     Option(
@@ -109,8 +115,7 @@ def add_options(parser: pytest.Parser) -> None:
             dest=option.dest,
             action="append" if option.repeatable else "store",
             default=None,
-            metavar=option.metavar,
-            choices=option.choices,
+            metavar=option.shown,
             help=option.help,
         )
         parser.addini(option.dest, option.help.replace("%%", "%"), type=option.ini, default=None)  # type: ignore[arg-type]

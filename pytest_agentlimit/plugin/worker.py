@@ -11,6 +11,7 @@ from .context import CONTEXT, RunContext, Trial, check_id, trial_seed
 from .fixtures import RECORDER
 from .markers import CheckMarkers, read_markers
 from .recorder import Recorder
+from .tracebacks import end_at_the_test
 from .untrusted import neutralise
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ class TrialRunner:
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach the plan to the setup report and the record to the teardown report."""
-        report = yield
         recorder = item.stash.get(RECORDER, None)
         if recorder is None:
-            return report
+            return (yield)
+        end_at_the_test(call)
+        report = yield
         neutralise(report)
         recorder.phase(call.when, None if call.excinfo is None else call.excinfo.value)
         if call.when == "setup":

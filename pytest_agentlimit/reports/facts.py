@@ -153,6 +153,6 @@ def _stability(part: ModelPart) -> Fact | None:
         "stable_pass": "stable pass",
         "flaky": "flaky",
         "stable_fail": "stable fail",
-        "undetermined": f"not enough runs (need {trials_to_be_stable()} equal ones)",
+        "undetermined": f"undetermined: not enough runs (need {trials_to_be_stable()} equal ones)",
     }
     return Fact("stability", tuple(f"{labels[k]} {w}" for k, w in words.items() if labels[k]))

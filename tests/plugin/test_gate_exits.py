@@ -152,7 +152,8 @@ def test_a_lost_report_fails(
     assert result.ret != 0
     assert rules(agent_run)["reported"] == "fail"
     completion = agent_run.report["models"][0]["completion"]
-    assert (completion["expected"], completion["reported"]) == (3, 2)
+    # xdist stops for a broken worker, so the other one may not come to its last trial either.
+    assert completion["reported"] < completion["expected"] == 3
 
 
 @WORKERS

@@ -171,6 +171,31 @@ def test_what_a_model_writes_cannot_drive_the_terminal(
         assert sequence not in (agent_run.folder / "out.json").read_text()
 
 
+@pytest.mark.parametrize("reply", [say("no call"), http_error(500, "broken")])
+def test_a_traceback_ends_at_the_line_of_the_test(
+    agent_run: AgentRun, scripted: Scripts, reply: Scripted
+) -> None:
+    agent_run.checks(ASKS_FOR_A_CALL)
+    shown = agent_run(f"--agent-model={scripted([reply]).spec}").stdout.str()
+    assert "expect_tool_call" in shown
+    assert "pytest_agentlimit/chat" not in shown
+    assert "pytest_agentlimit/endpoints" not in shown
+    assert "httpx" not in shown
+
+
+def test_a_pass_without_a_call_is_said(agent_run: AgentRun) -> None:
+    agent_run.checks("def test_lazy(agent):\n    assert agent\n")
+    result = agent_run("--agent-model=null:mute")
+    assert "passed without asking the model" in " ".join(result.stdout.str().split())
+
+
+def test_shared_workers_are_said(agent_run: AgentRun) -> None:
+    agent_run.checks("def test_hi(agent):\n    agent.ask('hi')\n")
+    args = ("--agent-model=null:mute", "--agent-trials=4")
+    assert "workers shared the endpoints" not in agent_run(*args).stdout.str()
+    assert "2 workers shared the endpoints" in agent_run("-n2", *args).stdout.str()
+
+
 def test_usage_and_findings_are_kept(agent_run: AgentRun, scripted: Scripts) -> None:
     agent_run.checks("def test_hi(agent):\n    agent.ask('hi')\n")
     agent_run(f"--agent-model={scripted([say('yes')]).spec}")

@@ -102,7 +102,7 @@ def test_one_trial_supports_no_word_on_stability(maker):
 
 def test_several_trials_say_what_is_flaky_and_what_is_not_known():
     assert fact(model_of(six_rounds()), "stability") == (
-        "1 flaky · 10 not enough runs (need 29 equal ones)"
+        "1 flaky · 10 undetermined: not enough runs (need 29 equal ones)"
     )
 
 
