@@ -78,7 +78,13 @@ def test_the_checks_pass_for_a_right_answer(
     files = write_files(pytester, page)
     assert files
     with ScriptedEndpoint(right_answer, dialect=dialect) as server:
-        result = pytester.runpytest(*files, f"--agent-model={server.spec}", "--agent-trials=2")
+        # Not by module name: this suite has a test_workspace.py of its own.
+        result = pytester.runpytest(
+            "--import-mode=importlib",
+            *files,
+            f"--agent-model={server.spec}",
+            "--agent-trials=2",
+        )
     assert server.problems == []
     passed = result.parseoutcomes()
     assert set(passed) == {"passed"}
