@@ -62,14 +62,13 @@ class Controller:
         try:
             aliases = self.config.hook.pytest_agentlimit_models(config=self.config)
             self.specs = resolve_all(self.settings, self.config.rootpath, aliases)
-            if self.config.option.collectonly:
+            if _only_lists(self.config):
                 self._fill_context([])
                 return
             self.endpoints = open_all(self.specs)
         except UsageProblem as error:
             raise pytest.UsageError(str(error)) from None
         self._fill_context(self.endpoints.models)
-        self.folder = self._open_folder()
 
     def _fill_context(self, models: list[Any]) -> None:
         from .context import ModelUnderTest
@@ -79,11 +78,6 @@ class Controller:
         self.context.models = tuple(models) or tuple(
             ModelUnderTest(spec.name, spec.model_dump(mode="json")) for spec in self.specs
         )
-
-    def _open_folder(self) -> RunFolder:
-        from pytest_agentlimit.runs.journal import RunFolder
-
-        return RunFolder.create(self.config.rootpath, self._manifest())
 
     def _manifest(self) -> Manifest:
         from pytest_agentlimit.runs.records import Manifest, ModelEntry
@@ -141,11 +135,15 @@ class Controller:
 
     def _expect(self, nodeids: list[str]) -> None:
         from pytest_agentlimit.runs.expected import bare_nodeid
+        from pytest_agentlimit.runs.journal import RunFolder
 
         new = [nodeid for nodeid in map(bare_nodeid, nodeids) if nodeid not in self.expected]
+        if not new or self.endpoints is None:
+            return
+        if self.folder is None:  # a session without a check leaves no folder behind
+            self.folder = RunFolder.create(self.config.rootpath, self._manifest())
         self.expected.update(dict.fromkeys(new))
-        if new and self.folder is not None:
-            self.folder.expect(new)
+        self.folder.expect(new)
 
     # trials
 
@@ -180,10 +178,12 @@ class Controller:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Summarise, apply the gate, write the reports."""
-        if self.folder is None:
+        if self.endpoints is None:
             return
-        if self.endpoints is not None:
-            self.notes += self.endpoints.stop()
+        self.notes += self.endpoints.stop()
+        if self.folder is None:
+            self._gate_without_checks(session)
+            return
         if session.exitstatus == pytest.ExitCode.INTERRUPTED:
             self.notes.append("interrupted: the trials below are those that had finished")
         if self.workers > 1:
@@ -192,10 +192,7 @@ class Controller:
                 "waited for another worker's; for service times run without -n"
             )
         self.folder.finish(time.perf_counter() - self.started, self.notes)
-        if self.expected:
-            self._conclude(session, self.folder.load())
-        else:
-            self._gate_without_checks(session)
+        self._conclude(session, self.folder.load())
 
     def _conclude(self, session: pytest.Session, data: RunData) -> None:
         from pytest_agentlimit.runs.summary import summarise
@@ -214,7 +211,8 @@ class Controller:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _gate_without_checks(self, session: pytest.Session) -> None:
-        if self._gate_settings().asked and session.exitstatus == pytest.ExitCode.OK:
+        gate = self._gate_settings()
+        if gate.asked and gate.mode != "off" and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             session.shouldfail = session.shouldfail or (
                 "agentlimit: a gate was asked for and no check was collected, so nothing was judged"
@@ -231,6 +229,12 @@ class Controller:
             from .terminal import print_summary
 
             print_summary(terminalreporter, self.finished, self.folder, self.written)
+
+
+def _only_lists(config: pytest.Config) -> bool:
+    """Return whether nothing will run: no endpoint is started or asked for a list of names."""
+    names = ("collectonly", "showfixtures", "show_fixtures_per_test")
+    return any(config.getoption(name, False) for name in names)
 
 
 def _crashed(plan: dict[str, Any], nodeid: str, message: str) -> dict[str, Any]:

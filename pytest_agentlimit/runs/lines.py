@@ -13,7 +13,7 @@ from pytest_agentlimit.runs.records import ExpectedTrial, Manifest, RunData, Tri
 
 UNFINISHED = (
     "the run has no end: it was interrupted or killed, and trials may be missing; "
-    "resume it, or read it as the part of a run that it is"
+    "read it as the part of a run that it is"
 )
 
 

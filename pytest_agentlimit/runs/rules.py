@@ -163,7 +163,7 @@ def reported_rule(data: RunData) -> RuleResult | None:
     if lost:
         message = (
             f"{reported} of {_count(expected, 'collected trial')} reported; lost: {_names(lost)}; "
-            "the run was interrupted or a worker died, run again or resume"
+            "the run was interrupted or a worker died, run again"
         )
     part = _part("reported", _verdict(not lost), reported, expected, message)
     return RuleResult(part, not lost)

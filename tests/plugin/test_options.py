@@ -78,6 +78,22 @@ def test_collect_only_leaves_nothing_behind(pytester: pytest.Pytester) -> None:
     assert not (pytester.path / ".agentlimit").exists()
 
 
+@pytest.mark.parametrize("flag", ["--fixtures", "--fixtures-per-test"])
+def test_listing_fixtures_needs_no_endpoint(pytester: pytest.Pytester, flag: str) -> None:
+    pytester.makepyfile(CHECK)
+    result = pytester.runpytest(flag, "--agent-model=openai+http://127.0.0.1:9/v1#nobody")
+    assert result.ret == 0
+    assert not (pytester.path / ".agentlimit").exists()
+
+
+def test_a_session_without_checks_leaves_no_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_plain():\n    pass\n")
+    result = pytester.runpytest("--agent-model=null:parrot")
+    assert result.ret == 0
+    assert "agentlimit ===" not in result.stdout.str()
+    assert not (pytester.path / ".agentlimit").exists()
+
+
 def test_help_lists_every_option(pytester: pytest.Pytester) -> None:
     from pytest_agentlimit.plugin.options import OPTIONS
 
