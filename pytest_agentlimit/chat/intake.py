@@ -6,6 +6,7 @@ a truncated call is, which stop reason counts) are applied here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -245,6 +246,17 @@ class Intake:
             return value or []
         self.note("bad_shape", f"{key} is a {type(value).__name__}, not a list")
         return []
+
+    def call_entries(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the entries of `tool_calls` that are objects; null and empty lists are findings."""
+        calls = self.items(message, "tool_calls")
+        if not calls and "tool_calls" in message and message["tool_calls"] in (None, []):
+            self.note("null_tool_calls")
+        for entry in calls:
+            if isinstance(entry, dict):
+                yield entry
+            else:
+                self.note("bad_shape", "a tool call is no object")
 
     def count(self, holder: dict[str, Any], key: str) -> int | None:
         """Return `holder[key]` as a count, None when it is missing or none."""

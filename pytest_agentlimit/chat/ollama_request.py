@@ -33,7 +33,7 @@ def encode_request(request: ChatRequest) -> dict[str, Any]:
     """
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": _messages(request),
+        "messages": turns.flat(request, assistant_message, _result),
         "stream": request.stream,
     }
     if request.tools:
@@ -59,21 +59,6 @@ def encode_request(request: ChatRequest) -> dict[str, Any]:
 def _tool(tool: Tool) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}
-
-
-def _messages(request: ChatRequest) -> list[dict[str, Any]]:
-    wire: list[dict[str, Any]] = []
-    if request.system is not None:
-        wire.append({"role": "system", "content": request.system})
-    for message in request.messages:
-        if message.role == "assistant":
-            wire.append(assistant_message(message.blocks))
-        elif message.role == "tool":
-            wire.extend(_result(block) for block in message.blocks if isinstance(block, ToolResult))
-        else:
-            content = turns.joined(message.blocks, turns.PARAGRAPH)
-            wire.append({"role": message.role, "content": content})
-    return wire
 
 
 def assistant_message(blocks: tuple[Block, ...]) -> dict[str, Any]:

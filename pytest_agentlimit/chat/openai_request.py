@@ -27,7 +27,10 @@ def encode_request(request: ChatRequest) -> dict[str, Any]:
     `extra` is added last and wins; `chat_template_kwargs` are merged. Signatures of thinking and
     `is_error` have no place in this dialect: the first are dropped, errors are said in the text.
     """
-    body: dict[str, Any] = {"model": request.model, "messages": _messages(request)}
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": turns.flat(request, assistant_message, _result),
+    }
     body |= {key: getattr(request, key) for key in _PLAIN if getattr(request, key) is not None}
     body["stream"] = request.stream
     if request.stream:
@@ -57,21 +60,6 @@ def _choice(choice: ToolChoice) -> str | dict[str, Any]:
     if choice.mode == "tool":
         return {"type": "function", "function": {"name": choice.name}}
     return choice.mode
-
-
-def _messages(request: ChatRequest) -> list[dict[str, Any]]:
-    wire: list[dict[str, Any]] = []
-    if request.system is not None:
-        wire.append({"role": "system", "content": request.system})
-    for message in request.messages:
-        if message.role == "assistant":
-            wire.append(assistant_message(message.blocks))
-        elif message.role == "tool":
-            wire.extend(_result(block) for block in message.blocks if isinstance(block, ToolResult))
-        else:
-            content = turns.joined(message.blocks, turns.PARAGRAPH)
-            wire.append({"role": message.role, "content": content})
-    return wire
 
 
 def assistant_message(blocks: tuple[Block, ...]) -> dict[str, Any]:

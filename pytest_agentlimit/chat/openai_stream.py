@@ -117,15 +117,9 @@ class Reader:
         return self.intake.string(message, "content")
 
     def _calls(self, message: dict[str, Any]) -> None:
-        calls = self.intake.items(message, "tool_calls")
-        if not calls and "tool_calls" in message and message["tool_calls"] in (None, []):
-            self.intake.note("null_tool_calls")
-        for entry in calls:
-            if isinstance(entry, dict):
-                self._tags.flush()
-                self._call(entry)
-            else:
-                self.intake.note("bad_shape", "a tool call is no object")
+        for entry in self.intake.call_entries(message):
+            self._tags.flush()
+            self._call(entry)
 
     def _call(self, entry: dict[str, Any]) -> None:
         function = self.intake.object(entry, "function")

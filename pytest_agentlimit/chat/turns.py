@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.chat.messages import (
     Block,
+    ChatRequest,
     Message,
     TextBlock,
     ThinkingBlock,
@@ -95,6 +96,25 @@ def result_text(result: ToolResult) -> str:
     """Return a result's text for a dialect without an error flag: errors say so in words."""
     marked = not result.is_error or result.content.lower().startswith("error")
     return result.content if marked else f"Error: {result.content}"
+
+
+def flat(
+    request: ChatRequest,
+    assistant: Callable[[tuple[Block, ...]], dict[str, Any]],
+    result: Callable[[ToolResult], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the turns as openai and ollama write them: system first, a message per tool result."""
+    wire: list[dict[str, Any]] = []
+    if request.system is not None:
+        wire.append({"role": "system", "content": request.system})
+    for message in request.messages:
+        if message.role == "assistant":
+            wire.append(assistant(message.blocks))
+        elif message.role == "tool":
+            wire.extend(result(block) for block in message.blocks if isinstance(block, ToolResult))
+        else:
+            wire.append({"role": message.role, "content": joined(message.blocks, PARAGRAPH)})
+    return wire
 
 
 def arguments_object(call: ToolCall) -> dict[str, Any]:

@@ -13,7 +13,7 @@ TWO_CHECKS = """
         assert agent.ask("one").text == "yes"
 
     def test_plain():
-        assert True is not False
+        pass
 
     def test_two(agent):
         assert agent.ask("two").text == "yes"
