@@ -26,6 +26,16 @@ HOME = ".agentlimit"
 """The folder all runs of a project live under; it ignores itself in git."""
 
 
+def runs_folder(root: Path) -> Path:
+    """Return where the runs of the project at `root` are kept."""
+    return root / HOME / "runs"
+
+
+def new_run_id() -> str:
+    """Return the UTC time and four random bytes, so that runs sort by the second."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
 class RunFolder:
     """One run on disk: `.agentlimit/runs/<id>/{manifest.json, journal.jsonl, artifacts/}`.
 
@@ -44,13 +54,10 @@ class RunFolder:
         self._error = ""
 
     @classmethod
-    def create(cls, root: Path, manifest: Manifest) -> RunFolder:
-        """Return a new folder under `root`; `manifest.run_id` is replaced by the folder's name.
-
-        The name is the UTC time and four random bytes, so that runs sort by the second.
-        """
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        folder = cls(root / HOME / "runs" / name, manifest, [], torn=False)
+    def create(cls, root: Path, manifest: Manifest, run_id: str = "") -> RunFolder:
+        """Return a new folder under `root`; `manifest.run_id` is replaced by the folder's name."""
+        name = run_id or new_run_id()
+        folder = cls(runs_folder(root) / name, manifest, [], torn=False)
         folder.update_manifest(manifest.model_copy(update={"run_id": name}))
         return folder
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pytest_agentlimit.chat.messages import Finding, Frozen, StopReason, Usage
 from pytest_agentlimit.errors import Blame
+from pytest_agentlimit.runs.lock import Lock
 
 Outcome = Literal["passed", "failed", "infra", "unsupported", "inconclusive", "skipped", "crashed"]
 SCORED: frozenset[str] = frozenset({"passed", "failed", "crashed"})
@@ -37,6 +38,10 @@ class CheckPlan(Frozen):
     blocker: bool = False
     budget_ms: float | None = None
     budget_quantile: float = 0.95
+    line: int | None = None
+    """Where the check starts in its file, 1-based; it orders reports the same in every run."""
+    version: str | None = None
+    """What tells one text of the check, or one version of its generator, from the next."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -62,6 +67,12 @@ class CallRecord(Frozen):
     stop_reason: StopReason | None = None
     usage: Usage = Usage()
     findings: tuple[Finding, ...] = ()
+    waited_ms: float = 0.0
+    """Time the call stood in line for the endpoint before it started; never latency."""
+    inflight_start: int | None = None
+    """Calls under way at the endpoint when this one started, itself included; None: not known."""
+    inflight_end: int | None = None
+    """The same at its end."""
     error_kind: str | None = None
     """`kind` of the EndpointError that ended the call, or None."""
     timed_out: bool = False
@@ -103,11 +114,15 @@ class GateSettings(Frozen):
     p95: Literal["within-budget"] | float | None = None
     """`within-budget`, or one budget in milliseconds for every check."""
     min_completion: float = 0.95
+    baseline: Lock | None = None
+    """What an earlier run counted: the candidate must not be worse beyond noise."""
+    early_stop: bool = False
+    """The evidence gate (METHOD 3) may end the run after a complete round."""
 
     @property
     def asked(self) -> bool:
         """True when a gate option was given: failed checks are then evidence, not a red run."""
-        return self.min_score is not None or self.p95 is not None
+        return not (self.min_score is None and self.p95 is None and self.baseline is None)
 
 
 class ModelEntry(Frozen):
@@ -115,6 +130,10 @@ class ModelEntry(Frozen):
 
     name: str
     fingerprint: dict[str, Any] = Field(default_factory=dict)
+    asked: str = ""
+    """What was typed after `--agent-model=`, so that the run can be resumed."""
+    max_inflight: int = 1
+    """The concurrency that was declared: only samples taken with exactly that many calls count."""
 
 
 class Manifest(Frozen):
@@ -128,8 +147,14 @@ class Manifest(Frozen):
     plugin_version: str
     host: str
     shape: Literal["bare", "agent"] = "bare"
+    purpose: Literal["score", "classify", "audit"] = "score"
+    """`classify` runs a check to its first flip (METHOD 2), `audit` runs null models (METHOD 7)."""
+    trials: int = 1
+    """`--agent-trials`, for checks without a number of their own."""
     models: tuple[ModelEntry, ...] = ()
     gate: GateSettings = GateSettings()
+    passed_by_nulls: dict[str, tuple[str, ...]] | None = None
+    """Per check, the null models that passed it in an earlier audit; None: no audit is known."""
 
 
 class ExpectedTrial(Frozen):

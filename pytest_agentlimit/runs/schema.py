@@ -162,6 +162,33 @@ class ModelPart(Part):
     """Joules; null when not measured."""
 
 
+class ComparisonPart(Part):
+    """Two models on the checks that both were scored on; a positive difference favours `a`."""
+
+    a: str
+    b: str
+    difference: float | None
+    """Score of a minus score of b, -1..1; null when they share no scored check."""
+    low: float | None
+    """Lower end of its 95 % interval."""
+    high: float | None
+    """Upper end of its 95 % interval."""
+    p_value: Share | None
+    """Exact label swap, two-sided."""
+    smallest_detectable: float | None
+    """The gap that trials of this number show four times in five."""
+    speed_ratio: float | None
+    """Geometric mean of latency a / latency b over checks; above 1, b is faster."""
+    speed_low: float | None
+    """Lower end of its 95 % interval."""
+    speed_high: float | None
+    """Upper end of its 95 % interval."""
+    speed_p: Share | None
+    """Exact sign flip, two-sided."""
+    verdict: str
+    """One sentence that starts with better, worse, not worse or cannot tell."""
+
+
 class RulePart(Part):
     """One gate rule: what it saw, what it holds, and why in one sentence."""
 
@@ -191,7 +218,7 @@ class RunSummary(Part):
     run: RunInfo
     models: tuple[ModelPart, ...]
     """In the order they were named."""
-    comparisons: tuple[dict[str, Any], ...] = Field(default=())
+    comparisons: tuple[ComparisonPart, ...] = ()
     """Pairs of models; empty when there is one."""
     gate: GatePart
 
