@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
+from math import sqrt
+from statistics import fmean, median, quantiles, stdev
 
 from pytest_agentlimit.measure.latency import percentile
+from pytest_agentlimit.measure.score import wilson
 
-HEADINGS = ("what", "measured", "quartiles", "budget", "", "n")
+HEADINGS = ("what", "measured", "spread", "budget", "", "n")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number; `limit` is its budget, None where the design has none."""
+    """One number; `limit` is its budget, None where the design has none.
+
+    A budget is not to be exceeded, or, with `at_least`, to be reached.
+    """
 
     what: str
     measured: float
@@ -21,19 +26,33 @@ class Row:
     limit: float | None
     n: int
     spread: tuple[float, float] | None = None
+    """Quartiles of times, the 95 % interval of a share or a mean."""
+    at_least: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """Empty without a budget, `ok`, or how the budget was missed."""
+        if self.limit is None:
+            return ""
+        if self.at_least:
+            return "ok" if self.measured >= self.limit else "under"
+        return "ok" if self.measured <= self.limit else "over"
+
+    @property
+    def missed(self) -> bool:
+        """Whether there is a budget and it does not hold."""
+        return self.verdict not in ("", "ok")
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as it is printed."""
-        verdict = ""
-        if self.limit is not None:
-            verdict = "ok" if self.measured <= self.limit else "over"
+        bound = "≥" if self.at_least else "≤"
         return (
             self.what,
             f"{_number(self.measured)} {self.unit}",
             f"{_number(self.spread[0])} to {_number(self.spread[1])}" if self.spread else "",
-            "" if self.limit is None else f"≤ {self.limit:g} {self.unit}",
-            verdict,
+            "" if self.limit is None else f"{bound} {self.limit:g} {self.unit}",
+            self.verdict,
             str(self.n),
         )
 
@@ -57,6 +76,22 @@ class Ledger:
     def p95(self, what: str, values: Sequence[float], unit: str, limit: float) -> None:
         """Keep the nearest-rank 95th percentile of `values`."""
         self.rows.append(Row(f"{what}, P95", percentile(values, 95), unit, limit, len(values)))
+
+    def mean(self, what: str, values: Sequence[float], unit: str) -> None:
+        """Keep the mean of many `values`, with its 95 % interval."""
+        middle, half = fmean(values), 1.96 * stdev(values) / sqrt(len(values))
+        spread = (middle - half, middle + half)
+        self.rows.append(Row(what, middle, unit, None, len(values), spread))
+
+    def number(self, what: str, value: float, unit: str, n: int, limit: float) -> None:
+        """Keep one number that came of `n` runs or cases."""
+        self.rows.append(Row(what, value, unit, limit, n))
+
+    def share(self, what: str, hits: int, n: int, limit: float, *, at_least: bool = False) -> None:
+        """Keep a share of simulated runs in percent, with its 95 % interval."""
+        low, high = wilson(hits, n)
+        spread = (100 * low, 100 * high)
+        self.rows.append(Row(what, 100 * hits / n, "%", limit, n, spread, at_least))
 
     @property
     def lines(self) -> list[str]:

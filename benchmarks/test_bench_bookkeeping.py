@@ -28,6 +28,7 @@ from pytest_agentlimit.endpoints.timing import Exchange
 from pytest_agentlimit.errors import ExpectationFailed
 from pytest_agentlimit.plugin.context import RunContext
 from pytest_agentlimit.plugin.controller import Controller
+from pytest_agentlimit.plugin.live import LiveLine
 from pytest_agentlimit.plugin.options import Settings
 from pytest_agentlimit.plugin.recorder import Recorder
 from pytest_agentlimit.plugin.untrusted import neutralise
@@ -122,7 +123,8 @@ def test_per_trial(
     rounds: int,
 ) -> None:
     def per_trial_ms() -> float:
-        controller = Controller(pytestconfig, Settings(), RunContext(1, 1, "bare"))
+        context = RunContext(1, 1, "bare")
+        controller = Controller(pytestconfig, Settings(), context, LiveLine(pytestconfig, context))
         controller.folder = RunFolder.create(tmp_path, MANIFEST)
         start = time.perf_counter()
         for number in range(trials):

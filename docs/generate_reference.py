@@ -1,17 +1,21 @@
 """Write the pages of docs/reference that follow from the code: `python docs/generate_reference.py`.
 
-The option table gives options.md, the hook specifications hooks.md, the report schema report.md.
+The option table gives options.md, the hook specifications hooks.md, the report schema report.md,
+the command line commands.md.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import typer.main
+
 from pytest_agentlimit import hookspecs
+from pytest_agentlimit.cli import app
 from pytest_agentlimit.plugin.markers import DESCRIPTIONS
 from pytest_agentlimit.plugin.options import OPTIONS, Option
 from pytest_agentlimit.runs.schema import report_json_schema
@@ -45,6 +49,14 @@ HOOKS_HEAD = f"""# Hooks
 {_BY_HAND}
 
 For a `conftest.py` of yours. Each example can be pasted as it stands.
+"""
+
+COMMANDS_HEAD = f"""# The agentlimit command
+
+{_BY_HAND}
+
+RUN is `latest`, the id of a run of this project or the beginning of one, or a run's folder. Exit
+codes: 0 fine, 1 what was asked does not hold or cannot be done (one line says why), 2 wrong usage.
 """
 
 REPORT_HEAD = f"""# The JSON report
@@ -101,6 +113,38 @@ def hooks_page() -> str:
     return HOOKS_HEAD + "".join(_hook(hook) for hook in hooks)
 
 
+def commands_page() -> str:
+    """Return the verbs of `agentlimit` as Markdown, each with its arguments and options."""
+    return COMMANDS_HEAD + "".join(_verbs("agentlimit", typer.main.get_group(app)))
+
+
+def _verbs(path: str, group: Any) -> Iterator[str]:
+    for name, verb in group.commands.items():
+        yield _verb(f"{path} {name}", verb)
+        if hasattr(verb, "commands"):
+            yield from _verbs(f"{path} {name}", verb)
+
+
+def _verb(path: str, verb: Any) -> str:
+    said = " ".join((verb.help or "").split())
+    rows = [
+        (_typed(parameter), " ".join(str(getattr(parameter, "help", "") or "").split()))
+        for parameter in verb.params
+        if not getattr(parameter, "hidden", False)
+    ]
+    table = "".join(f"| `{typed}` | {meaning} |\n" for typed, meaning in rows)
+    head = "\n| argument or option | what it does |\n|---|---|\n" if rows else ""
+    return f"\n## {path}\n\n{said}\n{head}{table}"
+
+
+def _typed(parameter: Any) -> str:
+    shown = parameter.metavar or parameter.name.upper()
+    if parameter.param_type_name == "argument":
+        return f"{shown}…" if parameter.nargs == -1 else shown
+    flag = ", ".join(parameter.opts)
+    return (flag if parameter.is_flag else f"{flag} {shown}").replace("|", "\\|")
+
+
 def report_page() -> str:
     """Return the report's keys as Markdown, one table an object, in the order they are met."""
     schema = report_json_schema()
@@ -119,7 +163,9 @@ def report_page() -> str:
 
 def _option_row(option: Option) -> str:
     help_text = option.help.replace("%%", "%").replace("|", "\\|")
-    return f"| `{option.flag}={option.shown}` | `{option.dest}` | {help_text} |"
+    value = "" if option.flag_only else f"={option.shown}"
+    typed = f"{option.flag}{value}" if option.bare is None else f"{option.flag}[{value}]"
+    return f"| `{typed}` | `{option.dest}` | {help_text} |"
 
 
 def _hook(hook: Callable[..., Any]) -> str:
@@ -179,6 +225,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "options.md": options_page,
     "hooks.md": hooks_page,
     "report.md": report_page,
+    "commands.md": commands_page,
 }
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pytest_agentlimit._loopback import Answer, LoopbackServer
 from pytest_agentlimit._scripted import INVALID_UTF8, Scripted, played
@@ -167,6 +167,8 @@ class ScriptedEndpoint:
         self._api_key = api_key
         self._routes = dict(routes or {})
         self._lock = threading.Lock()
+        for spoken in get_args(Dialect):
+            codec_for(spoken)  # imported here, while nobody else imports (see discovery.py)
         self._server = LoopbackServer(self._answer)
 
     def __enter__(self) -> Self:

@@ -17,6 +17,10 @@ _UNPRINTABLE = re.compile(
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+# The runner takes `::command` at the start of a line, and its older `##[command]` anywhere in one
+# (actions/runner, src/Runner.Common/ActionCommand.cs).
+_COMMAND = re.compile(r"^([^\S\n]*):(?=:)|##(?=\[)", re.MULTILINE)
+
 _WORD_JOINER = "\u2060"
 _MARKDOWN = str.maketrans(
     {
@@ -51,6 +55,14 @@ def escape_controls(text: str) -> str:
 def escape_surrogates(text: str) -> str:
     """Return `text` with lone surrogates as escapes, so that it encodes to UTF-8."""
     return _SURROGATE.sub(_escaped, text)
+
+
+def without_commands(text: str) -> str:
+    """Return `text` with a backslash in what a GitHub Actions runner would take as a command.
+
+    For logs of such a runner only: everything that is printed there is read for commands.
+    """
+    return _COMMAND.sub(lambda match: f"{match[1]}:\\" if match[1] is not None else "##\\", text)
 
 
 def printable(text: str, limit: int = 2000) -> str:

@@ -1,4 +1,4 @@
-"""Durations as people write them: a number with its unit, so that nobody has to guess."""
+"""Numbers as people write them: durations with their unit, and shares in per cent."""
 
 from __future__ import annotations
 
@@ -27,3 +27,22 @@ def duration_ms(text: str) -> float:
     if value <= 0 or not math.isfinite(value):
         raise ValueError(f'"{text}" is not a usable duration: write more than zero, such as "8s"')
     return value
+
+
+def percentage(text: str, option: str) -> float:
+    """Return the share 0..1 that "80", "80%" or "79.5" mean to `option`: above 0, up to 100 %.
+
+    Raises ValueError with what to write instead. 1 and below is refused, since who writes ".8"
+    means 80 %.
+    """
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 100:
+        raise ValueError(f"{option} takes a percentage above 0 and up to 100, not {text!r}")
+    if value <= 1:
+        raise ValueError(
+            f"{option}={text} would be {value:g} %: write it in per cent, such as {value * 100:g}"
+        )
+    return value / 100

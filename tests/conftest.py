@@ -23,6 +23,9 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AGENTLIMIT_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OLLAMA_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for name in list(os.environ):
+        if name.startswith("GITHUB_"):  # else our own CI gets a job summary from every test
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "pytest_agentlimit"
 
 # Who may import whom (docs/explanation/architecture.md); each room may import itself and the
 # ground floor. A room that is not listed here does not exist yet.
-GROUND = {"errors", "text", "units"}
+GROUND = {"errors", "files", "text", "units"}
 ROOMS: dict[str, set[str]] = {
     "chat": set(),
     "measure": set(),
@@ -26,7 +26,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "measure": set(),
     "endpoints": {"httpx", "pydantic", "platformdirs", "filelock", "xllamacpp"},
     "agents": {"pydantic", "jsonschema"},
-    "runs": {"pydantic"},
+    "runs": {"pydantic", "filelock"},
     "reports": set(),
     "testing": {"pydantic"},
     "plugin": {"pytest", "pluggy"},

@@ -3,15 +3,18 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import pytest
 from docs_pages import DOCS, FENCES, README, Fence
 
 from pytest_agentlimit import testing
-from pytest_agentlimit.chat.messages import ChatRequest, ToolResult
+from pytest_agentlimit.chat.messages import ChatRequest, ThinkingBlock, ToolResult
 from pytest_agentlimit.endpoints import resolve
 from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, call, http_error, say
 
@@ -108,13 +111,11 @@ def test_the_first_check_is_the_same_wherever_it_is_shown() -> None:
 
 def test_null_models_pass_the_bad_check_and_not_the_good_one(pytester: pytest.Pytester) -> None:
     write_files(pytester, TESTED)
-    example = run_path(str(pytester.path / "test_null_models.py"))
-    passed = example["passed_by_null_models"]("checks", pytester.path / "nulls.json")
-    bad = "checks/test_weather.py::test_emits_a_tool_call"
-    models = ("null-first-tool", "null-every-tool", "null-stale-context")
-    assert passed == [(model, bad) for model in models]
+    result = pytester.runpytest("checks", "--agent-audit")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["vacuous *1 of 2 checks*", "*emits a tool call: passed by *"])
     (pytester.path / "checks" / "test_weather.py").unlink()
-    pytester.runpytest("test_null_models.py").assert_outcomes(passed=1)
+    assert pytester.runpytest("checks", "--agent-audit").ret == pytest.ExitCode.OK
 
 
 def test_the_tests_of_the_checks_run(pytester: pytest.Pytester) -> None:
@@ -170,7 +171,27 @@ def test_the_docstring_of_the_test_kit_goes_as_shown() -> None:
 
 # output
 
-SCRIPTS = {
+def incumbent() -> Callable[[ChatRequest], Scripted]:
+    """A model that fails one trial in eight, never in the same words twice."""
+    numbers = count(1)
+
+    def reply(request: ChatRequest) -> Scripted:
+        number = next(numbers)
+        answer = say("It snows.") if number % 8 == 0 else right_answer(request)
+        return answer.with_(blocks=(ThinkingBlock(text=f"thought {number}"), *answer.blocks))
+
+    return reply
+
+
+def candidate() -> Callable[[ChatRequest], Scripted]:
+    """A model that has lost the tool."""
+    numbers = count(1)
+    return lambda request: say("It snows.", thinking=f"thought {next(numbers)}")
+
+
+SCRIPTS: dict[str, Any] = {
+    "@incumbent": incumbent,
+    "@candidate": candidate,
     "@leaked": say('<tool_call>{"name": "get_weather", "arguments": {"city":"Oslo"}}</tool_call>'),
     "@cut": call("get_weather", city="Oslo").with_(stop_reason="max_tokens"),
     "@broken": http_error(500, "out of memory"),
@@ -179,22 +200,38 @@ OUTPUTS = [fence for fence in FENCES if fence.comment.startswith("output of: ")]
 
 
 def loosely(line: str) -> str:
-    """A line without what differs from run to run: times, widths, rulers."""
+    """A line without what differs from run to run: times, widths, rulers, ids of runs."""
+    line = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}", "RUN", line)
     line = re.sub(r"\d+(\.\d+)? ms|\d+\.\d+s", "TIME", line.removesuffix("…"))
     return re.sub(r"={3,}", "=", " ".join(line.split()))
+
+
+def printed_by(pytester: pytest.Pytester, command: str) -> list[str]:
+    """Run one command of a chain in the folder of the test."""
+    program, *arguments = shlex.split(command)
+    if program == "agentlimit":
+        main = [sys.executable, "-c", "from pytest_agentlimit.cli import main; main()"]
+        return pytester.run(*main, *arguments).outlines
+    assert program == "pytest"
+    with ExitStack() as stack:
+        for name, script in SCRIPTS.items():
+            replies = script() if callable(script) else [script]
+            if f"--agent-model={name}" in arguments:
+                server = stack.enter_context(ScriptedEndpoint(replies, model=name[1:]))
+                arguments = [a.replace(name, server.spec) for a in arguments]
+        result = pytester.runpytest(*arguments)
+    return [*result.outlines, *result.errlines]
 
 
 @pytest.mark.parametrize("fence", OUTPUTS, ids=str)
 def test_output_is_what_the_command_prints(pytester: pytest.Pytester, fence: Fence) -> None:
     assert fence.language == "text"
-    program, *arguments = shlex.split(fence.comment.removeprefix("output of: "))
-    assert program == "pytest"
     (weather,) = {f.text for f in FENCES if f.file == "test_weather.py"}
     (pytester.path / "test_weather.py").write_text(weather)
-    name = next((name for name in SCRIPTS if f"--agent-model={name}" in arguments), "@cut")
-    with ScriptedEndpoint([SCRIPTS[name]]) as server:
-        result = pytester.runpytest(*(a.replace(name, server.spec) for a in arguments))
-    printed = iter([loosely(line) for line in [*result.outlines, *result.errlines]])
+    lines: list[str] = []
+    for command in fence.comment.removeprefix("output of: ").split(" && "):
+        lines = printed_by(pytester, command)
+    printed = iter(map(loosely, lines))
     for line in filter(None, map(loosely, fence.text.splitlines())):
         assert any(line in found for found in printed), f"not printed, or not here: {line}"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pytest_agentlimit import __version__
-from pytest_agentlimit.cli import models, pull
+from pytest_agentlimit.cli import compare, lock, merge, models, pull, regate, report, runs
 from pytest_agentlimit.errors import AgentLimitError
 
 app = typer.Typer(
@@ -19,6 +19,12 @@ app = typer.Typer(
 )
 app.command("pull")(pull.pull)
 app.command("models")(models.models)
+app.command("report")(report.report)
+app.command("regate")(regate.regate)
+app.command("merge")(merge.merge)
+app.command("compare")(compare.compare)
+app.command("lock")(lock.lock)
+app.add_typer(runs.app, name="runs")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import typer
 
@@ -20,13 +20,9 @@ class _Row(NamedTuple):
 def models() -> None:
     """List the models that can be used right now; each name works after --agent-model=."""
     rows, notes = _rows(Path.cwd())
-    from rich.console import Console
+    from pytest_agentlimit.cli.table import print_table
 
-    console = Console()
-    if console.is_terminal:
-        _print_table(console, rows)
-    else:
-        _print_plain(rows)
+    print_table(("name", "what it is", "state"), rows)
     for note in notes:
         typer.echo(note)
 
@@ -96,23 +92,3 @@ def _nulls() -> Iterator[_Row]:
 
     for name in NULL_MODELS:
         yield _Row(f"null:{name}", "null model: what it passes proves nothing", "ready")
-
-
-def _print_plain(rows: list[_Row]) -> None:
-    """Print one aligned line a model, for pipes and logs."""
-    names = max(len(row.name) for row in rows)
-    whats = max(len(row.what) for row in rows)
-    for row in rows:
-        typer.echo(f"{row.name:<{names}}  {row.what:<{whats}}  {row.state}")
-
-
-def _print_table(console: Any, rows: list[_Row]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("name", "what it is", "state", box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
-    for row in rows:
-        # Text, because a model's name may look like markup.
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)

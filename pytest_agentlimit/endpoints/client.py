@@ -20,6 +20,7 @@ from pytest_agentlimit.chat.codecs import codec_for
 from pytest_agentlimit.chat.messages import ChatReply, ChatRequest
 from pytest_agentlimit.endpoints import failures
 from pytest_agentlimit.endpoints.curl import curl_command
+from pytest_agentlimit.endpoints.inflight import Turn, Turnstile
 from pytest_agentlimit.endpoints.keys import Redactor, api_key, auth_header
 from pytest_agentlimit.endpoints.outgoing import (
     bad_address,
@@ -54,6 +55,7 @@ class EndpointClient:
 
     `on_exchange` is called once for every call that was sent, whether it succeeded or failed.
     `transport` replaces the network; `clock` (seconds) and `sleep` replace time in tests.
+    `turnstile`, which may be set later, keeps calls of other processes away while one is timed.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class EndpointClient:
         transport: Transport | None = None,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        turnstile: Turnstile | None = None,
     ) -> None:
         self.spec = spec
+        self.turnstile = turnstile
         self._base = spec.base_url.rstrip("/")
         self._codec = codec_for(spec.dialect)
         self._on_exchange = on_exchange
@@ -98,14 +102,16 @@ class EndpointClient:
         request = complete_request(self.spec, request)
         body = json.dumps(self._codec.encode_request(request))
         api_key(self.spec)  # a missing variable is said before the clock starts
-        watch = Stopwatch(self._clock)
+        turn = self.turnstile.turn() if self.turnstile else Turn()
         try:
-            reply = self._send_with_retries(request, body, watch)
+            with turn:
+                watch = Stopwatch(self._clock)  # after the wait, which is not the server's time
+                reply = self._send_with_retries(request, body, watch)
         except EndpointError as error:
             timing = error.partial.timing if error.partial else watch.timing()
-            self._report(watch, request=request, error=error, timing=timing)
+            self._report(watch, turn, request=request, error=error, timing=timing)
             raise
-        self._report(watch, request=request, reply=reply, timing=reply.timing)
+        self._report(watch, turn, request=request, reply=reply, timing=reply.timing)
         return reply
 
     def get_json(
@@ -114,7 +120,7 @@ class EndpointClient:
         """Return the JSON that the server answers to GET `path`, or to POST when there is a body.
 
         `path` is appended to the base URL, or to the host when `from_root`. For probes: no
-        retries, no exchange. Raises EndpointError.
+        retries, no exchange, no turn. Raises EndpointError.
         """
         api_key(self.spec)
         url = (self._root if from_root else self._base) + path
@@ -296,10 +302,18 @@ class EndpointClient:
         dressed = {"timing": timing, "raw": reader.raw.kept(), "curl": curl}
         return Redactor(self.spec).reply(reply.model_copy(update=dressed))
 
-    def _report(self, watch: Stopwatch, **outcome: Any) -> None:
+    def _report(self, watch: Stopwatch, turn: Turn, **outcome: Any) -> None:
         if self._on_exchange is not None:
-            times = {"started": watch.started, "ended": watch.stop(), "backoff_s": watch.backoff_s}
-            self._on_exchange(Exchange(**outcome, **times))
+            exchange = Exchange(
+                **outcome,
+                started=watch.started,
+                ended=watch.stop(),
+                backoff_s=watch.backoff_s,
+                waited_s=turn.waited_s,
+                inflight_start=turn.inflight_start,
+                inflight_end=turn.inflight_end,
+            )
+            self._on_exchange(exchange)
 
 
 class _KeyAuth(httpx.Auth):

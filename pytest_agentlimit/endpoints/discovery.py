@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_agentlimit.chat.codecs import codec_for
 from pytest_agentlimit.chat.messages import Dialect, Frozen
 from pytest_agentlimit.endpoints.client import EndpointClient
 from pytest_agentlimit.endpoints.outgoing import is_loopback
@@ -73,6 +74,10 @@ def discover(
     places = default_probes(environ) if probes is None else probes
     if not places:
         return []
+    # Imported here, not in the threads: pytest rewrites modules as they are imported, and Python
+    # 3.11 cannot build two syntax trees at a time ("AST constructor recursion depth mismatch").
+    for dialect in ("ollama", "openai"):
+        codec_for(dialect)
     with ThreadPoolExecutor(max_workers=len(places)) as pool:
         return [found for found in pool.map(_look, places) if found is not None]
 

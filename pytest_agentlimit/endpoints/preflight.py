@@ -71,6 +71,23 @@ def require_usable(spec: EndpointSpec) -> dict[str, Any]:
         return _inspect(probe, models)
 
 
+def absence(spec: EndpointSpec) -> str | None:
+    """Return why nothing can be asked of an endpoint right now, None when it answers anything.
+
+    An answer that is an error is an answer: somebody is there.
+    """
+    if spec.kind == "null":
+        return None
+    with _probing(spec) as probe:
+        try:
+            probe.get_json(_LISTS[spec.dialect])
+        except (Unreachable, DeadlineExceeded) as error:
+            return str(error)
+        except EndpointError:
+            return None
+    return None
+
+
 def _probing(spec: EndpointSpec) -> EndpointClient:
     wanted = spec.deadlines
     limits = Deadlines(

@@ -45,6 +45,14 @@ class Exchange(Frozen):
     """Values of the client's clock in seconds; both include the back-off."""
     backoff_s: float = 0.0
     """Time slept between attempts; METHOD 4 keeps it out of latencies."""
+    waited_s: float = 0.0
+    """Seconds the call stood in line for the endpoint before `started`."""
+    inflight_start: int | None = None
+    """Callers (processes with a call under way) at the endpoint when the call started, its own
+    included; None: not known.
+    """
+    inflight_end: int | None = None
+    """The same when it ended."""
 
     @property
     def attempts(self) -> int:

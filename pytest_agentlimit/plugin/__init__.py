@@ -34,9 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         settings = read_settings(config)
         context = RunContext(0, settings.trials, settings.shape)
-        if settings.models:
-            from .controller import Controller
+        if settings.models or settings.resume:
+            from .controller import start_controller
 
-            config.pluginmanager.register(Controller(config, settings, context), "agentlimit-run")
+            context = start_controller(config, settings)
     config.stash[CONTEXT] = context
     config.pluginmanager.register(TrialRunner(context), "agentlimit-trials")

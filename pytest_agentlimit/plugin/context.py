@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+
+from .board import Board
 
 if TYPE_CHECKING:
     import pluggy
@@ -28,6 +30,8 @@ class ModelUnderTest:
     name: str
     spec: dict[str, Any]
     fingerprint: dict[str, Any] = field(default_factory=dict)
+    max_inflight: int = 1
+    """Calls at a time, over all workers."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,18 @@ class Trial:
 
 @dataclass
 class RunContext:
-    """The models, the seed and the shape of a run, the same on the controller and every worker."""
+    """What a run is, the same on the controller and every worker."""
 
     seed: int
     trials: int
     shape: str
     models: tuple[ModelUnderTest, ...] = ()
+    purpose: Literal["score", "classify", "audit"] = "score"
+    one_instance: bool = False
+    """Every trial of a check gets the same instance, and only another sampling seed."""
+    finished: frozenset[str] = frozenset()
+    """Node ids of trials that an earlier part of the run finished."""
+    board: Board = field(default_factory=Board)
     clients: dict[str, EndpointClient] = field(default_factory=dict)
     observer: Callable[[Exchange], None] | None = None
     """Who takes the exchanges of the trial that runs in this process, if one does."""
@@ -62,13 +72,21 @@ class RunContext:
             "trials": self.trials,
             "shape": self.shape,
             "models": [asdict(model) for model in self.models],
+            "purpose": self.purpose,
+            "one_instance": self.one_instance,
+            "finished": sorted(self.finished),
+            "board": str(self.board.path) if self.board.path else None,
         }
 
     @classmethod
     def from_controller(cls, data: dict[str, Any]) -> RunContext:
         """Return the context an xdist worker was given."""
-        models = tuple(ModelUnderTest(**model) for model in data["models"])
-        return cls(data["seed"], data["trials"], data["shape"], models)
+        given = dict(data)
+        models = tuple(ModelUnderTest(**model) for model in given.pop("models"))
+        path = given.pop("board")
+        board = Board(Path(path) if path else None)
+        finished = frozenset(given.pop("finished"))
+        return cls(**given, models=models, finished=finished, board=board)
 
     def model(self, name: str) -> ModelUnderTest:
         """Return the model under test called `name`."""
@@ -84,10 +102,15 @@ class RunContext:
         """Return the pooled client of a model: one for the whole session of this process."""
         if name not in self.clients:
             from pytest_agentlimit.endpoints.connect import open_client
+            from pytest_agentlimit.endpoints.inflight import Turnstile, lock_folder, server_key
 
             spec = self.spec(name)
             made = hook.pytest_agentlimit_make_client(spec=spec, on_exchange=self.observe)
-            self.clients[name] = made or open_client(spec, on_exchange=self.observe)
+            client = made or open_client(spec, on_exchange=self.observe)
+            if spec.kind != "null":  # a null model answers in this process
+                places = self.model(name).max_inflight
+                client.turnstile = Turnstile(server_key(spec.base_url), places, lock_folder())
+            self.clients[name] = client
         return self.clients[name]
 
     def observe(self, exchange: Exchange) -> None:

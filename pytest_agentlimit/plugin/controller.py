@@ -5,19 +5,18 @@ It lives in the one process without xdist, and in the controller with it; never 
 
 from __future__ import annotations
 
-import os
-import platform
 import secrets
 import time
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_agentlimit import __version__
 from pytest_agentlimit.errors import AgentLimitError, UsageProblem
 
+from .board import Board
 from .context import SEED_BITS, RunContext
+from .live import LiveLine
 from .options import Settings
 from .verdict import Failures
 from .worker import PLAN_KEY, RECORD_KEY, trial_of
@@ -25,10 +24,12 @@ from .worker import PLAN_KEY, RECORD_KEY, trial_of
 if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.spec import EndpointSpec
     from pytest_agentlimit.runs.journal import RunFolder
-    from pytest_agentlimit.runs.records import GateSettings, Manifest, RunData
+    from pytest_agentlimit.runs.records import GateSettings, RunData
 
+    from .breaker import Breaker
     from .reporting import FinishedRun
     from .startup import Endpoints
+    from .steering import Steering
 
 
 _PHASES = ("setup", "call", "teardown")
@@ -37,18 +38,32 @@ _PHASES = ("setup", "call", "teardown")
 class Controller:
     """Start-up, journal, summary and gate of one run."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, context: RunContext) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        context: RunContext,
+        live: LiveLine,
+        earlier: RunFolder | None = None,
+    ) -> None:
         self.config = config
         self.settings = settings
         self.context = context
+        self.live = live
         self.specs: list[EndpointSpec] = []
         self.endpoints: Endpoints | None = None
         self.folder: RunFolder | None = None
+        self.earlier = earlier
+        """The run to go on with, until there is something to add to it."""
+        self.gate: GateSettings | None = None
+        self.steering: Steering | None = None
+        self.breaker: Breaker | None = None
         self.failures = Failures()
         self.plans: dict[str, dict[str, Any]] = {}
         self.expected: dict[str, None] = {}
+        self.rerunning: set[str] = set()
+        """Trials that pytest-rerunfailures is about to run again."""
         self.notes: list[str] = []
-        self.workers = 0
         self.started = time.perf_counter()
         self.finished: FinishedRun | None = None
         self.written: list[str] = []
@@ -56,19 +71,31 @@ class Controller:
     # start
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Resolve names, start endpoints and open the run folder, before xdist starts workers."""
+        """Resolve names, start endpoints and prepare the run, before xdist starts workers."""
         from .startup import open_all, resolve_all
 
         try:
             aliases = self.config.hook.pytest_agentlimit_models(config=self.config)
             self.specs = resolve_all(self.settings, self.config.rootpath, aliases)
+            self.gate = self._gate_settings()
             if _only_lists(self.config):
                 self._fill_context([])
                 return
-            self.endpoints = open_all(self.specs)
+            self.endpoints = open_all(self.specs, self.settings.max_inflight)
+            self._fill_context(self.endpoints.models)
+            self._prepare(self.gate)
         except UsageProblem as error:
             raise pytest.UsageError(str(error)) from None
-        self._fill_context(self.endpoints.models)
+
+    def _gate_settings(self) -> GateSettings:
+        from .manifest import gate_settings, load_baseline
+
+        baseline = self.earlier.manifest.gate.baseline if self.earlier else None
+        if self.settings.baseline is not None:
+            folder = Path(self.config.invocation_params.dir)
+            names = [spec.name for spec in self.specs]
+            baseline = load_baseline(self.settings.baseline, folder, names)
+        return gate_settings(self.settings, baseline)
 
     def _fill_context(self, models: list[Any]) -> None:
         from .context import ModelUnderTest
@@ -79,31 +106,57 @@ class Controller:
             ModelUnderTest(spec.name, spec.model_dump(mode="json")) for spec in self.specs
         )
 
-    def _manifest(self) -> Manifest:
-        from pytest_agentlimit.runs.records import Manifest, ModelEntry
+    def _prepare(self, gate: GateSettings) -> None:
+        """Set up what watches the run; of an earlier part, take over what it found."""
+        from pytest_agentlimit.runs.journal import new_run_id, runs_folder
 
-        return Manifest(
-            run_id="",  # the folder names the run
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            seed=self.context.seed,
-            plugin_version=__version__,
-            host=_host(),
-            shape=self.settings.shape,
-            models=tuple(
-                ModelEntry(name=model.name, fingerprint=model.fingerprint)
-                for model in self.context.models
-            ),
-            gate=self._gate_settings(),
-        )
+        from .breaker import Breaker
+        from .startup import why_gone
+        from .steering import Steering
 
-    def _gate_settings(self) -> GateSettings:
-        from pytest_agentlimit.runs.records import GateSettings
+        root = self.config.rootpath
+        self.path = self.earlier.path if self.earlier else runs_folder(root) / new_run_id()
+        board = self.context.board = Board(self.path / "board.json")
+        board.remove()  # of a part that was killed
+        names = [model.name for model in self.context.models]
+        classify = self.settings.purpose == "classify"
+        self.steering = Steering(board, names, gate, classify=classify)
+        self.breaker = Breaker(board, lambda name: why_gone(self.context.spec(name)))
+        if self.earlier is not None:
+            self._take_over(self.earlier)
 
-        return GateSettings(
-            mode=self.settings.gate,
-            min_score=self.settings.min_score,
-            p95=self.settings.p95,
-        )
+    def _take_over(self, earlier: RunFolder) -> None:
+        from .resume import finished_trials, require_same
+
+        require_same(earlier.manifest, self.context.models)
+        data = earlier.load()
+        self.context.finished = finished_trials(data)
+        self.expected.update(dict.fromkeys(trial.nodeid for trial in data.expected))
+        self.live.take_over(r for r in data.records if r.nodeid in self.context.finished)
+        if self.steering is not None:
+            self.steering.expect(data.expected)
+            for record in data.records:
+                if record.nodeid in self.context.finished:
+                    self.steering.take(record)
+
+    def _open_folder(self) -> RunFolder:
+        """Return the folder of the run, made or taken up now that there is something to keep."""
+        from pytest_agentlimit.runs.journal import RunFolder
+
+        if self.folder is None:
+            assert self.gate is not None
+            if self.earlier is not None:
+                self.folder = self.earlier
+                manifest = self.earlier.manifest.model_copy(update={"gate": self.gate})
+                self.folder.update_manifest(manifest)
+            else:
+                from .manifest import new_manifest
+
+                root = self.config.rootpath
+                manifest = new_manifest(self.settings, self.context, self.gate, root)
+                self.folder = RunFolder.create(root, manifest, self.path.name)
+            self.context.board.publish()
+        return self.folder
 
     def pytest_report_header(self) -> list[str]:
         """Say which rule resolved each name, and the seed that repeats the run."""
@@ -127,23 +180,25 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """Note every trial that should report (with xdist, from each worker's collection)."""
-        self.workers += not self.plans  # a later one takes the place of a worker that died
         from pytest_agentlimit.runs.expected import expected_trial
 
         names = [model.name for model in self.context.models]
         self._expect([nodeid for nodeid in ids if expected_trial(nodeid, names).model])
 
     def _expect(self, nodeids: list[str]) -> None:
-        from pytest_agentlimit.runs.expected import bare_nodeid
-        from pytest_agentlimit.runs.journal import RunFolder
+        from pytest_agentlimit.runs.expected import bare_nodeid, expected_trial
 
+        if self.endpoints is None or not nodeids:
+            return  # a session without a check leaves no folder behind
+        folder = self._open_folder()
         new = [nodeid for nodeid in map(bare_nodeid, nodeids) if nodeid not in self.expected]
-        if not new or self.endpoints is None:
+        if not new:
             return
-        if self.folder is None:  # a session without a check leaves no folder behind
-            self.folder = RunFolder.create(self.config.rootpath, self._manifest())
         self.expected.update(dict.fromkeys(new))
-        self.folder.expect(new)
+        folder.expect(new)
+        if self.steering is not None:
+            names = [model.name for model in self.context.models]
+            self.steering.expect(expected_trial(nodeid, names) for nodeid in new)
 
     # trials
 
@@ -159,19 +214,29 @@ class Controller:
         nodeid = bare_nodeid(report.nodeid)
         if report.when == "setup" and PLAN_KEY in report.__dict__:
             self.plans[nodeid] = report.__dict__[PLAN_KEY]
+        if str(report.outcome) == "rerun":  # a word of pytest-rerunfailures
+            self.rerunning.add(nodeid)
         record = report.__dict__.get(RECORD_KEY)
         # xdist reports a worker's death with a phase of its own, "???".
         if record is None and report.when not in _PHASES and nodeid in self.plans:
             record = _crashed(self.plans[nodeid], nodeid, str(report.longrepr))
         if record is not None:
-            self._append(record)
+            self._append(record, nodeid)
         self.failures.count(report, is_trial=nodeid in self.plans, record=record)
 
-    def _append(self, record: dict[str, Any]) -> None:
+    def _append(self, record: dict[str, Any], nodeid: str) -> None:
         from pytest_agentlimit.runs.records import TrialRecord
 
+        kept = TrialRecord.model_validate(record)
         if self.folder is not None:
-            self.folder.append(TrialRecord.model_validate(record))
+            self.folder.append(kept)
+        if nodeid in self.rerunning:
+            self.rerunning.discard(nodeid)  # another attempt decides
+            return
+        if self.steering is not None:
+            self.steering.take(kept)
+        if self.breaker is not None:
+            self.breaker.take(kept)
 
     # end
 
@@ -181,18 +246,28 @@ class Controller:
         if self.endpoints is None:
             return
         self.notes += self.endpoints.stop()
+        if self.folder is None and self.earlier is not None:
+            self._nothing_missing(session)
         if self.folder is None:
             self._gate_without_checks(session)
             return
         if session.exitstatus == pytest.ExitCode.INTERRUPTED:
             self.notes.append("interrupted: the trials below are those that had finished")
-        if self.workers > 1:
-            self.notes.append(
-                f"{self.workers} workers shared the endpoints: a latency holds the time a call "
-                "waited for another worker's; for service times run without -n"
-            )
+        self.notes += [
+            f"{name}: the endpoint was gone, and trials that were left were not tried: {why}. "
+            "When it is back, --agent-resume runs what is missing"
+            for name, why in self.context.board.gone.items()
+        ]
+        self.context.board.remove()
         self.folder.finish(time.perf_counter() - self.started, self.notes)
         self._conclude(session, self.folder.load())
+        self.folder.close()
+
+    def _nothing_missing(self, session: pytest.Session) -> None:
+        """Report a run that was resumed and had nothing left to do."""
+        self._open_folder()
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK
 
     def _conclude(self, session: pytest.Session, data: RunData) -> None:
         from pytest_agentlimit.runs.summary import summarise
@@ -201,7 +276,11 @@ class Controller:
         from .verdict import decide, judge
 
         judgement = judge(self.config.hook, data, summarise(data))
-        decide(session, data.manifest.gate, judgement.results, self.failures)
+        if data.manifest.purpose == "audit":
+            self._conclude_audit(session, data)
+        else:
+            self.failures.resumed = self.earlier is not None and _any_failed(data)
+            decide(session, data.manifest.gate, judgement.results, self.failures)
         self.finished = FinishedRun(data, judgement.summary)
         try:
             self.written = write_reports(self.config, self.settings.reports, self.finished)
@@ -210,8 +289,21 @@ class Controller:
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    def _conclude_audit(self, session: pytest.Session, data: RunData) -> None:
+        from pytest_agentlimit.runs.audit import audit_of, keep_audit
+
+        from .verdict import decide_audit
+
+        audit = audit_of(data)
+        decide_audit(session, audit, self.failures)
+        try:
+            keep_audit(self.config.rootpath, audit.checks)
+        except OSError as error:
+            self.notes.append(f"the audit was not kept for later reports: {error.strerror}")
+
     def _gate_without_checks(self, session: pytest.Session) -> None:
-        gate = self._gate_settings()
+        gate = self.gate
+        assert gate is not None
         if gate.asked and gate.mode != "off" and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             session.shouldfail = session.shouldfail or (
@@ -222,6 +314,8 @@ class Controller:
         """Stop what a failed start left running."""
         if self.endpoints is not None:
             self.endpoints.stop()
+        if self.earlier is not None:
+            self.earlier.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table, the score and the verdict."""
@@ -252,7 +346,33 @@ def _crashed(plan: dict[str, Any], nodeid: str, message: str) -> dict[str, Any]:
     return record.model_dump(mode="json")
 
 
-def _host() -> str:
-    """Return what matters for comparing runs, and nothing that names the machine."""
-    system = f"{platform.system()} {platform.machine()}"
-    return f"{system}, {os.cpu_count()} cores, Python {platform.python_version()}"
+def _any_failed(data: RunData) -> bool:
+    return any(record.outcome in ("failed", "crashed") for record in data.records)
+
+
+def start_controller(config: pytest.Config, settings: Settings) -> RunContext:
+    """Register the controller of a session and return what its trials share.
+
+    Raises pytest.UsageError when a run is to be resumed and cannot be.
+    """
+    earlier = None
+    if settings.resume is not None:
+        from .resume import as_before, open_earlier
+
+        try:
+            earlier = open_earlier(config, settings.resume)
+            settings = as_before(config, settings, earlier.manifest)
+        except UsageProblem as error:
+            raise pytest.UsageError(str(error)) from None
+    context = RunContext(
+        0,
+        settings.trials,
+        settings.shape,
+        purpose=settings.purpose,
+        one_instance=settings.classify == "sampling",
+    )
+    live = LiveLine(config, context)
+    config.pluginmanager.register(live, "agentlimit-live")
+    controller = Controller(config, settings, context, live, earlier)
+    config.pluginmanager.register(controller, "agentlimit-run")
+    return context

@@ -68,7 +68,8 @@ def agent(
 def agent_rng(agentlimit_trial: Trial, request: pytest.FixtureRequest) -> random.Random:
     """A random generator of this trial: another one each trial, the same for every model."""
     plan = request.node.stash[RECORDER].plan
-    return random.Random(f"{plan.check}:{plan.seed}")
+    seed = plan.seed if plan.instance_seed is None else plan.instance_seed
+    return random.Random(f"{plan.check}:{seed}")
 
 
 @pytest.fixture

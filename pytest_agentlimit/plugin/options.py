@@ -7,13 +7,15 @@ over the default. Nothing heavy is imported here: every pytest session pays for 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 GATE_MODES = ("point", "strict", "proven", "off")
 SHAPES = ("bare", "agent")
+CLASSIFY = ("instance", "sampling")
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,23 @@ class Option:
     metavar: str | None = None
     choices: tuple[str, ...] | None = None
     repeatable: bool = False
+    bare: str | None = None
+    """What the flag alone, without `=VALUE`, stands for; None: it needs a value."""
+    flag_only: bool = False
 
     @property
     def shown(self) -> str | None:
         """What stands for the value in help texts."""
         return "{" + ",".join(self.choices) + "}" if self.choices else self.metavar
+
+    @property
+    def parser_arguments(self) -> dict[str, Any]:
+        """How argparse is to read the flag."""
+        if self.flag_only:
+            return {"action": "store_true"}
+        action = "append" if self.repeatable else "store"
+        optional = {} if self.bare is None else {"nargs": "?", "const": self.bare}
+        return {"action": action, "metavar": self.shown, **optional}
 
     @property
     def dest(self) -> str:
@@ -72,9 +86,17 @@ OPTIONS = (
         choices=GATE_MODES,
     ),
     Option(
+        "--agent-baseline",
+        "string",
+        "gate: not worse, beyond noise, than what a lock file holds (agentlimit lock); FILE#model "
+        "where it holds several",
+        "FILE",
+    ),
+    Option(
         "--agent-report",
         "args",
-        "write a report: json[:FILE], markdown[:FILE] or term:FILE; repeatable",
+        "write a report: json, markdown, junit or github, with or without :FILE, or term:FILE; "
+        "repeatable",
         "TYPE[:FILE]",
         repeatable=True,
     ),
@@ -86,6 +108,34 @@ OPTIONS = (
         choices=SHAPES,
     ),
     Option("--agent-timeout", "string", "total deadline of one call, such as 90s", "DURATION"),
+    Option(
+        "--agent-max-inflight",
+        "int",
+        "calls at a time per endpoint, over all workers and sessions on this machine (default 1); "
+        "latencies count only when exactly that many were under way",
+        "N",
+    ),
+    Option(
+        "--agent-resume",
+        "string",
+        "run only what is missing of an earlier run: latest (the default) or its id",
+        "RUN",
+        bare="latest",
+    ),
+    Option(
+        "--agent-classify",
+        "string",
+        "run each check until its outcome flips or it is proven stable (29 trials); 'sampling' "
+        "repeats one instance, 'instance' (the default) draws a new one each trial",
+        choices=CLASSIFY,
+        bare="instance",
+    ),
+    Option(
+        "--agent-audit",
+        "bool",
+        "run the checks against null models, which know nothing; exit 1 when one passes a check",
+        flag_only=True,
+    ),
 )
 
 
@@ -104,6 +154,18 @@ class Settings:
     reports: tuple[str, ...] = ()
     shape: str = "bare"
     timeout_s: float | None = None
+    baseline: str | None = None
+    max_inflight: int | None = None
+    resume: str | None = None
+    classify: Literal["instance", "sampling"] | None = None
+    audit: bool = False
+
+    @property
+    def purpose(self) -> Literal["score", "classify", "audit"]:
+        """What the run is for."""
+        if self.audit:
+            return "audit"
+        return "classify" if self.classify else "score"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -113,10 +175,9 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(
             option.flag,
             dest=option.dest,
-            action="append" if option.repeatable else "store",
             default=None,
-            metavar=option.shown,
             help=option.help,
+            **option.parser_arguments,
         )
         parser.addini(option.dest, option.help.replace("%%", "%"), type=option.ini, default=None)  # type: ignore[arg-type]
 
@@ -125,8 +186,8 @@ def read_settings(config: pytest.Config) -> Settings:
     """Return the settings of a session; raises pytest.UsageError with one clear line."""
     raw = {option.dest: _value(config, option) for option in OPTIONS}
     defaults = Settings()
-    _refuse_gate_without_model(config, raw)
-    return Settings(
+    _refuse_contradictions(config, raw)
+    settings = Settings(
         models=_models(raw["agentlimit_model"]),
         trials=_whole(raw["agentlimit_trials"], "--agent-trials", 1) or defaults.trials,
         seed=_whole(raw["agentlimit_seed"], "--agent-seed", 0),
@@ -136,7 +197,57 @@ def read_settings(config: pytest.Config) -> Settings:
         reports=_reports(raw["agentlimit_report"]),
         shape=_choice(raw["agentlimit_shape"], "--agent-shape", SHAPES, defaults.shape),
         timeout_s=_seconds(raw["agentlimit_timeout"]),
+        baseline=raw["agentlimit_baseline"] or None,
+        max_inflight=_whole(raw["agentlimit_max_inflight"], "--agent-max-inflight", 1),
+        resume=_run_id(raw["agentlimit_resume"]),
+        classify=_choice(raw["agentlimit_classify"], "--agent-classify", CLASSIFY, "") or None,  # type: ignore[arg-type]
+        audit=bool(raw["agentlimit_audit"]),
     )
+    return _for_purpose(settings)
+
+
+def _for_purpose(settings: Settings) -> Settings:
+    """Return `settings` without the standing defaults that only make sense for a score."""
+    if settings.purpose == "score":
+        return settings
+    settings = replace(settings, min_score=None, p95=None, baseline=None, gate="off")
+    if settings.purpose == "audit":
+        from pytest_agentlimit.endpoints.nulls import NULL_MODELS
+
+        return replace(settings, models=tuple(f"null:{name}" for name in NULL_MODELS))
+    from pytest_agentlimit.measure.stability import trials_to_be_stable
+
+    return replace(settings, trials=trials_to_be_stable())
+
+
+_SCORE_ONLY = (
+    "agentlimit_min_score",
+    "agentlimit_p95",
+    "agentlimit_baseline",
+    "agentlimit_gate",
+)
+_EXCLUDES = {
+    "agentlimit_audit": ("agentlimit_model", *_SCORE_ONLY, "agentlimit_classify"),
+    "agentlimit_classify": ("agentlimit_trials", *_SCORE_ONLY),
+}
+"""What cannot be on one command line; an ini default simply gives way."""
+_WHY_NOT = {
+    "agentlimit_audit": "an audit runs null models and judges the checks",
+    "agentlimit_classify": "it runs each check as often as it takes and gives no score to gate",
+}
+
+
+def _refuse_contradictions(config: pytest.Config, raw: dict[str, Any]) -> None:
+    given = {option.dest for option in OPTIONS if config.getoption(option.dest) is not None}
+    flags = {option.dest: option.flag for option in OPTIONS}
+    for dest, excluded in _EXCLUDES.items():
+        for other in excluded:
+            if dest in given and other in given:
+                raise pytest.UsageError(
+                    f"{flags[dest]} and {flags[other]} contradict each other: {_WHY_NOT[dest]}. "
+                    "Give one of them"
+                )
+    _refuse_gate_without_model(config, raw)
 
 
 def _refuse_gate_without_model(config: pytest.Config, raw: dict[str, Any]) -> None:
@@ -144,10 +255,10 @@ def _refuse_gate_without_model(config: pytest.Config, raw: dict[str, Any]) -> No
     asked = [
         option.flag
         for option in OPTIONS
-        if option.dest in ("agentlimit_min_score", "agentlimit_p95")
+        if option.dest in ("agentlimit_min_score", "agentlimit_p95", "agentlimit_baseline")
         and config.getoption(option.dest) is not None
     ]
-    if asked and not raw["agentlimit_model"]:
+    if asked and not raw["agentlimit_model"] and not raw["agentlimit_resume"]:
         raise pytest.UsageError(
             f"{asked[0]} asks for a gate, and no model is named: add --agent-model=NAME. "
             "For a standing default put it in the ini file (agentlimit_min_score, agentlimit_p95)"
@@ -189,20 +300,12 @@ def _whole(raw: Any, flag: str, least: int) -> int | None:
 def _percentage(raw: Any) -> float | None:
     if raw is None or raw == "":
         return None
+    from pytest_agentlimit.units import percentage
+
     try:
-        value = float(str(raw).strip().removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 100:
-        raise pytest.UsageError(
-            f"--agent-min-score takes a percentage above 0 and up to 100, not {raw!r}"
-        )
-    if value <= 1:
-        raise pytest.UsageError(
-            f"--agent-min-score={raw} would be {value:g} %: write it in per cent, such as "
-            f"{value * 100:g}"
-        )
-    return value / 100
+        return percentage(str(raw), "--agent-min-score")
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _p95(raw: Any) -> str | float | None:
@@ -226,10 +329,30 @@ def _duration_ms(raw: Any, flag: str, otherwise: str) -> float:
         raise pytest.UsageError(f"{flag}: {error}{otherwise}") from None
 
 
+def _run_id(raw: Any) -> str | None:
+    """Return the run to resume; a test path that the bare flag swallowed is told apart."""
+    if not raw:
+        return None
+    text = str(raw)
+    if "::" in text or text.endswith(".py") or (Path(text).exists() and not _is_run(Path(text))):
+        raise pytest.UsageError(
+            f"--agent-resume took {text!r} for the id of a run; write --agent-resume=latest {text}"
+        )
+    return text
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "manifest.json").is_file()
+
+
 def _choice(raw: Any, flag: str, allowed: tuple[str, ...], default: str) -> str:
     if raw is None or raw == "":
         return default
     if raw not in allowed:
+        if Path(str(raw)).exists() and flag == "--agent-classify":
+            raise pytest.UsageError(
+                f"{flag} took {raw!r} for its value; write {flag}=instance {raw}"
+            )
         raise pytest.UsageError(f"{flag} is one of {', '.join(allowed)}, not {raw!r}")
     return str(raw)
 

@@ -40,6 +40,8 @@ class Recorder:
         self.failure: BaseException | None = None
         self.failed_in = ""
         self.skipped = False
+        self.not_tried = ""
+        """Why the trial was given up before it asked anything."""
         self.started = time.perf_counter()
 
     def observe(self, exchange: Exchange) -> None:
@@ -74,7 +76,7 @@ class Recorder:
             nodeid=self.nodeid,
             outcome=outcome,
             blame=blame,
-            message=None if self.failure is None else describe(self.failure, hook),
+            message=self.not_tried or (self.failure and describe(self.failure, hook)) or None,
             duration_s=time.perf_counter() - self.started,
             calls=calls,
             latency_ms=waited if calls and not timed_out else None,
@@ -85,6 +87,8 @@ class Recorder:
 
     def _judge(self) -> tuple[Outcome, Blame | None]:
         error = self.failure
+        if self.not_tried:
+            return "infra", "network"
         if error is None:
             return ("skipped", "test") if self.skipped else ("passed", None)
         if isinstance(error, EndpointError):
@@ -157,6 +161,9 @@ def _call_record(exchange: Exchange, origin: float) -> CallRecord:
         start_ms=(exchange.started - origin) * 1000,
         end_ms=(exchange.started + exchange.duration_s - origin) * 1000,
         attempts=exchange.attempts,
+        waited_ms=exchange.waited_s * 1000,
+        inflight_start=exchange.inflight_start,
+        inflight_end=exchange.inflight_end,
         error_kind=None if error is None else error.kind,
         timed_out=isinstance(error, DeadlineExceeded),
         **({} if reply is None else dict(_reply_fields(reply))),

@@ -3,69 +3,67 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_agentlimit.errors import AgentLimitError
-from pytest_agentlimit.reports.json_report import to_json
-from pytest_agentlimit.reports.markdown import to_markdown
-from pytest_agentlimit.reports.terminal import terminal_lines
-from pytest_agentlimit.reports.view import RunView, build_view
-from pytest_agentlimit.reports.writing import parse_report_option, write_report
+from pytest_agentlimit.reports.render import FinishedRun as FinishedRun
+from pytest_agentlimit.reports.render import render
+from pytest_agentlimit.reports.writing import ReportRequest, parse_report_option, write_report
+
+from . import github
 
 if TYPE_CHECKING:
     import pytest
-
-    from pytest_agentlimit.runs.records import RunData
-    from pytest_agentlimit.runs.schema import RunSummary
-
-
-class FinishedRun:
-    """A run at its end: what was recorded, its summary, and how reports show it."""
-
-    def __init__(self, data: RunData, summary: RunSummary) -> None:
-        self.data = data
-        self.summary = summary
-
-    @cached_property
-    def view(self) -> RunView:
-        """Every number formatted once."""
-        return build_view(self.summary, self.data)
 
 
 def write_reports(config: pytest.Config, wanted: tuple[str, ...], run: FinishedRun) -> list[str]:
     """Write the report files in `wanted` and return their paths as text.
 
     Raises AgentLimitError for the first that cannot be written; the others are written all the
-    same.
+    same. On GitHub Actions a `github` report is written unasked; where that fails, it is said.
     """
     written, problems = [], []
-    for given in wanted:
-        request = parse_report_option(given)
-        path = request.path(Path(config.invocation_params.dir))
-        if path is None:
-            continue  # the terminal: printed anyway
+    requests = [parse_report_option(given) for given in wanted]
+    for request in requests:
         try:
-            text = _text(config, request.kind, run)
-            written.append(str(write_report(request.kind, path, text)))
+            written += _write(config, request, run)
         except AgentLimitError as error:
             problems.append(error)
+    asked = any(request.kind == "github" for request in requests)
+    if asked or github.is_offered():
+        config.stash[github.CLOSING] = github.commands(run, config.rootpath)
+    if not asked and github.is_offered():
+        written += _write_unasked(config, run)
     if problems:
         raise problems[0]
     return written
 
 
-def _text(config: pytest.Config, kind: str, run: FinishedRun) -> str:
-    if kind == "json":
-        return _json(config, run)
-    if kind == "markdown":
-        return to_markdown(run.view)
-    return "".join(f"{line}\n" for line, _ in terminal_lines(run.view, verbose=True))
+def _write(config: pytest.Config, request: ReportRequest, run: FinishedRun) -> list[str]:
+    path = request.path(Path(config.invocation_params.dir))
+    if path is None:
+        return []  # the terminal: printed anyway
+    if request.kind == "github":
+        offered = github.summary_file() if request.dest is None else None
+        return [str(github.append_summary(run, offered or path))]
+    text = render(request.kind, run)
+    if request.kind == "json":
+        text = _with_hooks(config, text)
+    return [str(write_report(request.kind, path, text))]
 
 
-def _json(config: pytest.Config, run: FinishedRun) -> str:
-    text = to_json(run.summary)
+def _write_unasked(config: pytest.Config, run: FinishedRun) -> list[str]:
+    """Write the job summary nobody asked for: a warning is all its failure is worth."""
+    try:
+        return _write(config, ReportRequest("github"), run)
+    except AgentLimitError as error:
+        config.stash[github.CLOSING].insert(0, f"warning: {error}")
+        return []
+
+
+def _with_hooks(config: pytest.Config, text: str) -> str:
+    """Return the JSON report with what conftest hooks change in it."""
     hook = config.hook.pytest_agentlimit_update_report
     if not hook.get_hookimpls():
         return text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ from .options import Settings
 if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.embedded import EmbeddedServer
     from pytest_agentlimit.endpoints.spec import EndpointSpec
+
+
+_LOOKS = 4
+_BETWEEN_LOOKS_S = 1.0
 
 
 @dataclass
@@ -62,12 +67,16 @@ def resolve_all(
     return specs
 
 
-def open_all(specs: list[EndpointSpec]) -> Endpoints:
-    """Start what is embedded and make sure that every endpoint can be used; raises UsageProblem."""
+def open_all(specs: list[EndpointSpec], max_inflight: int | None = None) -> Endpoints:
+    """Start what is embedded and make sure that every endpoint can be used; raises UsageProblem.
+
+    `max_inflight` wins over what the model's table says.
+    """
     endpoints = Endpoints()
     try:
         for spec in specs:
-            endpoints.models.append(_open(spec, endpoints))
+            places = max_inflight or spec.max_inflight or 1
+            endpoints.models.append(replace(_open(spec, endpoints), max_inflight=places))
     except BaseException:
         endpoints.stop()
         raise
@@ -83,6 +92,22 @@ def _open(spec: EndpointSpec, endpoints: Endpoints) -> ModelUnderTest:
         endpoints.servers[spec.name] = server
         spec, known = server.spec, server.identity
     return ModelUnderTest(spec.name, spec.model_dump(mode="json"), require_usable(spec) | known)
+
+
+def why_gone(spec: EndpointSpec) -> str | None:
+    """Return why an endpoint cannot be called any more, None when it answers anything at all.
+
+    It is given a few seconds, since a server may be restarting.
+    """
+    from pytest_agentlimit.endpoints.preflight import absence
+
+    for attempt in range(_LOOKS):
+        why = absence(spec)
+        if why is None:
+            return None
+        if attempt + 1 < _LOOKS:
+            time.sleep(_BETWEEN_LOOKS_S)
+    return why
 
 
 def _with_options(spec: EndpointSpec, settings: Settings) -> EndpointSpec:

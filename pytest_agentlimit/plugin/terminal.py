@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_agentlimit.reports.render import can_show
 from pytest_agentlimit.reports.terminal import terminal_lines
 from pytest_agentlimit.text import one_line
+
+from . import github
 
 if TYPE_CHECKING:
     import pytest
@@ -41,11 +44,13 @@ def print_summary(
         verbose=reporter.config.get_verbosity() > 0,
     )
     for text, markup in lines:
-        reporter.write_line(text, **markup)
+        reporter.write_line(github.defuse(text), **markup)
     here = Path(reporter.config.invocation_params.dir)
     reporter.write_line(f"run kept in {_near(folder.path, here)}")
     for path in written:
         reporter.write_line(f"report written to {_near(Path(path), here)}")
+    for line in reporter.config.stash.get(github.CLOSING, []):
+        reporter.write_line(line)
 
 
 def _place(spec: EndpointSpec) -> str:
@@ -63,9 +68,4 @@ def _near(path: Path, here: Path) -> str:
 
 def _can_show(writer: object) -> bool:
     """Return whether the terminal's encoding holds what the tables are drawn with."""
-    encoding = getattr(getattr(writer, "_file", None), "encoding", None) or "utf-8"
-    try:
-        "–×·≥…".encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    return can_show(getattr(getattr(writer, "_file", None), "encoding", None))

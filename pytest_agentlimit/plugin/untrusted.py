@@ -1,7 +1,8 @@
 """Reports of checks made safe before anyone prints, stores or pickles them.
 
 A failing assert shows what the model wrote, and pytest prints the lines of a text diff as they
-are: a reply could then drive the terminal. A lone surrogate would even kill an xdist worker.
+are: a reply could then drive the terminal, or give commands to the CI that reads the log. A lone
+surrogate would even kill an xdist worker.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 from typing import Any
 
 import pytest
+
+from .github import defuse
 
 # What pytest itself writes into reports: colours. Concealed text (8) is not among them.
 _CODE = r"(?!0*8[;m])\d{1,2}"
@@ -43,4 +46,5 @@ def _safe(text: str) -> str:
     from pytest_agentlimit.text import escape_controls
 
     parts = _COLOUR.split(text)
-    return "".join(part if index % 2 else escape_controls(part) for index, part in enumerate(parts))
+    parts[::2] = [defuse(escape_controls(part)) for part in parts[::2]]
+    return "".join(parts)

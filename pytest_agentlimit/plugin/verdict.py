@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     import pluggy
 
+    from pytest_agentlimit.runs.audit import Audit
     from pytest_agentlimit.runs.records import GateSettings, RunData
     from pytest_agentlimit.runs.rules import RuleResult
     from pytest_agentlimit.runs.schema import RunSummary
@@ -27,6 +28,8 @@ class Failures:
     """Failures of this session that are no evidence about a model: they always exit 1."""
 
     ordinary: int = 0
+    resumed: bool = False
+    """A trial of the run failed before this session took it up."""
 
     def count(
         self, report: pytest.TestReport, *, is_trial: bool, record: dict[str, Any] | None
@@ -69,8 +72,24 @@ def decide(
     if settings.asked or settings.mode == "off":
         failed = failures.ordinary > 0
         session.exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
+    elif failures.resumed:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if is_red(results, settings):
         parts = [result.part for result in results if result.part.verdict != "pass"]
         worst = next((part for part in parts if part.verdict == "fail"), parts[0])
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         session.shouldfail = session.shouldfail or f"agentlimit gate: {worst.message}"
+
+
+def decide_audit(session: pytest.Session, audit: Audit, failures: Failures) -> None:
+    """Set the exit status of an audit: red when a null model passed a check, or nothing ran."""
+    if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return
+    red = bool(audit.vacuous or failures.ordinary or not audit.checks)
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED if red else pytest.ExitCode.OK
+    if not audit.checks:
+        session.shouldfail = session.shouldfail or "agentlimit audit: no check was scored"
+    elif audit.vacuous:
+        session.shouldfail = session.shouldfail or (
+            f"agentlimit audit: {len(audit.vacuous)} of {len(audit.checks)} checks are vacuous"
+        )

@@ -13,6 +13,7 @@ from .markers import CheckMarkers, read_markers
 from .recorder import Recorder
 from .tracebacks import end_at_the_test
 from .untrusted import neutralise
+from .versions import check_version
 
 if TYPE_CHECKING:
     from pytest_agentlimit.runs.records import CheckPlan
@@ -55,8 +56,17 @@ class TrialRunner:
         )
 
     @pytest.hookimpl(trylast=True)  # after plugins that shuffle: rounds stay whole
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put trials in round-major order, models interleaved; ordinary tests keep their places."""
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Put trials in round-major order, models interleaved; ordinary tests keep their places.
+
+        What an earlier part of the run finished is left out, and what is no check from an audit.
+        """
+        left_out = [item for item in items if not self._to_run(item)]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if self._to_run(item)]
         trials = [(trial.number, item) for item in items if (trial := trial_of(item)) is not None]
         in_rounds = iter([item for _, item in sorted(trials, key=lambda pair: pair[0])])
         items[:] = [next(in_rounds) if trial_of(item) is not None else item for item in items]
@@ -66,10 +76,15 @@ class TrialRunner:
         """Start a fresh recorder for this attempt."""
         trial = trial_of(item)
         if trial is not None:
+            self._skip_if_not_needed(item, trial)
             fingerprint = self.context.model(trial.model).fingerprint
             item.stash[RECORDER] = Recorder(
                 self._plan(item, trial), item.nodeid, engine_has_tools=fingerprint.get("tools")
             )
+            gone = self.context.board.gone.get(trial.model)
+            if gone is not None:
+                item.stash[RECORDER].not_tried = f"not tried: {gone}"
+                pytest.skip(item.stash[RECORDER].not_tried)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -83,6 +98,8 @@ class TrialRunner:
         report = yield
         neutralise(report)
         recorder.phase(call.when, None if call.excinfo is None else call.excinfo.value)
+        if self.context.purpose == "audit":
+            _expect_failure(report)
         if call.when == "setup":
             report.__dict__[PLAN_KEY] = recorder.plan.model_dump(mode="json")
         elif call.when == "teardown":
@@ -98,6 +115,29 @@ class TrialRunner:
         """Close the pooled clients of this process."""
         self.context.close()
 
+    def _to_run(self, item: pytest.Item) -> bool:
+        if trial_of(item) is None:
+            return self.context.purpose != "audit"
+        if not self.context.finished:
+            return True
+        from pytest_agentlimit.runs.expected import bare_nodeid
+
+        return bare_nodeid(item.nodeid) not in self.context.finished
+
+    def _skip_if_not_needed(self, item: pytest.Item, trial: Trial) -> None:
+        """Skip a trial that was decided already; it then has no record."""
+        board = self.context.board
+        board.read()
+        board.wait_while_in_doubt(trial.model)
+        if not (board.stops or board.flips):
+            return
+        from pytest_agentlimit.runs.expected import expected_trial
+
+        stem = expected_trial(item.nodeid, [trial.model]).stem
+        why = board.why_not_needed(trial.model, stem, trial.number)
+        if why is not None:
+            pytest.skip(why)
+
     def _plan(self, item: pytest.Item, trial: Trial) -> CheckPlan:
         from pytest_agentlimit.runs.records import CheckPlan
 
@@ -108,12 +148,25 @@ class TrialRunner:
             model=trial.model,
             trial=trial.number,
             seed=trial_seed(self.context.seed, check, trial.number),
+            instance_seed=(
+                trial_seed(self.context.seed, check, 1) if self.context.one_instance else None
+            ),
             capability=markers.capability,
             weight=markers.weight,
             blocker=markers.blocker,
             budget_ms=markers.budget_ms,
             budget_quantile=markers.budget_quantile,
+            line=None if item.location[1] is None else item.location[1] + 1,
+            version=check_version(item),
         )
+
+
+def _expect_failure(report: pytest.TestReport) -> None:
+    """Show a null model's failure as what it is, expected, and its pass as the surprise."""
+    if report.when == "call" and report.outcome in ("passed", "failed"):
+        report.wasxfail = "a null model knows nothing"
+        if report.outcome == "failed":
+            report.outcome = "skipped"
 
 
 def worker_context(config: pytest.Config) -> RunContext:

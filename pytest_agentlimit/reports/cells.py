@@ -5,12 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-_ASCII = str.maketrans({"·": ",", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "…": "~"})
+_ASCII = str.maketrans(
+    {"·": ",", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "…": "~", "−": "-", "→": "->"}
+)
 
 
 def ascii_only(text: str) -> str:
     """Return `text` for a terminal that cannot show more than ASCII; the rest as escapes."""
-    plain = text.replace(" · ", ", ").translate(_ASCII)
+    plain = text.replace(" · ", ", ").replace(" … ", " ... ").translate(_ASCII)
     return plain.encode("ascii", "backslashreplace").decode("ascii")
 
 

@@ -145,14 +145,21 @@ def _findings(trials: ModelTrials) -> Fact | None:
 
 
 def _stability(part: ModelPart) -> Fact | None:
-    """Return how many checks are stable or flaky; one trial each says nothing, so neither do we."""
-    if all(check.trials < 2 for check in part.checks):
+    """Return how many checks are stable or flaky, as far as their trials can tell (METHOD 2)."""
+    most = max((check.trials for check in part.checks), default=0)
+    if not most:
         return None
+    needed = trials_to_be_stable()
+    if most == 1:
+        said = (
+            f"one trial cannot tell stable from flaky: not enough runs (need {needed} equal ones)"
+        )
+        return Fact("stability", (said,))
     labels: Counter[str] = Counter(check.stability for check in part.checks if check.trials)
     words = {
         "stable_pass": "stable pass",
         "flaky": "flaky",
         "stable_fail": "stable fail",
-        "undetermined": f"undetermined: not enough runs (need {trials_to_be_stable()} equal ones)",
+        "undetermined": f"undetermined: not enough runs (need {needed} equal ones)",
     }
     return Fact("stability", tuple(f"{labels[k]} {w}" for k, w in words.items() if labels[k]))

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from pytest_agentlimit.runs.schema import RunSummary
+from pytest_agentlimit.runs.schema import ComparisonPart, RunSummary
 from pytest_agentlimit.text import escape_surrogates
 
 
@@ -18,6 +18,12 @@ def to_json(summary: RunSummary) -> str:
     """
     # Not model_dump_json: it raises on a lone surrogate.
     return json.dumps(_plain(summary.model_dump(by_alias=True)), indent=2, allow_nan=False) + "\n"
+
+
+def comparison_json(part: ComparisonPart) -> str:
+    """Return one comparison as `to_json` writes it, under the keys it has in a report."""
+    found = {"schema_version": 1, "comparisons": [part.model_dump(by_alias=True)]}
+    return json.dumps(_plain(found), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pytest_agentlimit.reports.facts import Fact
+from pytest_agentlimit.reports.head_to_head import HeadToHead, SideTable
 from pytest_agentlimit.reports.view import CheckRow, Failure, GateView, ModelView, RunView
 from pytest_agentlimit.text import markdown, markdown_code
 
@@ -19,13 +21,20 @@ _RULER = "|---|--:|---|---|--:|--:|---|"
 
 def to_markdown(view: RunView) -> str:
     """Return the run as GitHub-flavoured Markdown, the verdict first, with a final newline."""
-    lines = [*_gate(view.gate)]
+    lines = [*(_audit(view.audit) if view.audit else _gate(view.gate))]
     for model in view.models:
         lines += ["", *_model(model)]
+    for section in view.head_to_head:
+        lines += ["", *_head_to_head(section)]
     if view.notes:
         lines += ["", *(f"- **note**: {_text(note)}" for note in view.notes)]
     lines += ["", _joined(view.run)]
     return "\n".join(lines) + "\n"
+
+
+def comparison_markdown(view: HeadToHead) -> str:
+    """Return a comparison alone as GitHub-flavoured Markdown, with a final newline."""
+    return "\n".join(_head_to_head(view)) + "\n"
 
 
 def _gate(gate: GateView) -> Iterator[str]:
@@ -36,6 +45,14 @@ def _gate(gate: GateView) -> Iterator[str]:
         yield ""
     for rule in gate.rules:
         yield f"- **{_text(rule.name)} {_text(rule.verdict)}**: {_text(rule.message)}"
+
+
+def _audit(facts: tuple[Fact, ...]) -> Iterator[str]:
+    yield "## agentlimit: audit"
+    yield ""
+    for fact in facts:
+        label = f"**{_text(fact.label)}**: " if fact.label else ""
+        yield f"- {label}{_joined(fact.parts)}"
 
 
 def _model(model: ModelView) -> Iterator[str]:
@@ -53,6 +70,32 @@ def _model(model: ModelView) -> Iterator[str]:
         yield f"- **{_text(fact.label)}**: {_joined(fact.parts)}"
     if model.failures:
         yield from ("", "First failures:", "", *_failures(model.failures))
+
+
+def _head_to_head(view: HeadToHead) -> Iterator[str]:
+    yield from (f"### {_text(view.title)}", "", *_side_table(view.table))
+    for pair in view.pairs:
+        if len(view.pairs) > 1:
+            yield from ("", f"#### {_text(pair.title)}")
+        yield ""
+        for fact in pair.facts:
+            yield f"- **{_text(fact.label)}**: {_joined(fact.parts)}"
+    if view.caveats:
+        yield ""
+    for fact in view.caveats:
+        yield f"- **{_text(fact.label)}**: {_joined(fact.parts)}"
+
+
+def _side_table(table: SideTable) -> Iterator[str]:
+    yield _cells(column.header for column in table.columns)
+    yield f"|{'|'.join('--:' if column.align == 'right' else '---' for column in table.columns)}|"
+    files = list(dict.fromkeys(row.file for row in table.rows))
+    for file in files:
+        if len(files) > 1:
+            yield _cells((file, *[""] * (len(table.columns) - 1)))
+        for row in table.rows:
+            if row.file == file:
+                yield _cells(row.texts)
 
 
 def _table(rows: tuple[CheckRow, ...]) -> Iterator[str]:

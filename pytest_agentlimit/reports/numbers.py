@@ -17,9 +17,9 @@ def percent(share: float) -> str:
     return f"{_points(share, 1)} %"
 
 
-def interval(low: float, high: float) -> str:
-    """Return an interval of shares as "56.7–98.2", in percent."""
-    return f"{_points(low, 1)}–{_points(high, 1)}"
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """Return an interval of shares as "56.7–98.2", in percent with `digits` decimals."""
+    return f"{_points(low, digits)}–{_points(high, digits)}"
 
 
 def rate(passes: int, trials: int, low: float | None, high: float | None) -> str:

@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_agentlimit.reports import facts, numbers
+from pytest_agentlimit.reports import facts, numbers, provenance
+from pytest_agentlimit.reports.audit import audit_facts
 from pytest_agentlimit.reports.facts import Fact, Tone
+from pytest_agentlimit.reports.head_to_head import HeadToHead, baseline_facts, of_sides
 from pytest_agentlimit.runs.gate import evaluate, is_red
+from pytest_agentlimit.runs.names import check_name
 from pytest_agentlimit.runs.records import SCORED, GateSettings, RunData, TrialRecord
 from pytest_agentlimit.runs.schema import CheckPart, ModelPart, RunSummary
+from pytest_agentlimit.runs.sides import sides_of_run
 from pytest_agentlimit.runs.summary import notes
 from pytest_agentlimit.runs.trials import CheckTrials, ModelTrials, model_trials
 from pytest_agentlimit.text import one_line
@@ -110,12 +114,17 @@ class RunView:
     models: tuple[ModelView, ...]
     gate: GateView
     notes: tuple[str, ...]
+    head_to_head: tuple[HeadToHead, ...] = ()
+    """One, or none when the run has a single model."""
+    audit: tuple[Fact, ...] = ()
+    """Of a run over null models: then this is all there is to say, and `models` is empty."""
 
 
 def build_view(summary: RunSummary, data: RunData) -> RunView:
     """Return the run in words; `summary` must be that of `data`."""
     trials = {found.name: found for found in model_trials(data)}
     info = summary.run
+    is_audit = data.manifest.purpose == "audit"
     return RunView(
         run=(
             f"run {one_line(info.id)}",
@@ -124,51 +133,54 @@ def build_view(summary: RunSummary, data: RunData) -> RunView:
             f"pytest-agentlimit {one_line(info.plugin_version)}",
             one_line(info.host),
         ),
-        models=tuple(_model(part, trials[part.name], data) for part in summary.models),
+        models=()
+        if is_audit
+        else tuple(_model(part, trials[part.name], data) for part in summary.models),
+        head_to_head=_head_to_head(summary, data),
+        audit=audit_facts(data) if is_audit else (),
         gate=_gate(summary, data),
         notes=tuple(one_line(note, NOTE_LIMIT) for note in notes(data)),
     )
 
 
-def check_name(check: str) -> str:
-    """Return the short name of a check: `tests/test_a.py::test_tool_call` is "tool call"."""
-    _, *parts = check.split("::") if "::" in check else ("", check)
-    test, bracket, parameters = parts[-1].partition("[")
-    test = test.removeprefix("test_").replace("_", " ").strip() or test
-    groups = [part.removeprefix("Test") or part for part in parts[:-1]]
-    name = ": ".join([*groups, test])
-    return one_line(f"{name} [{parameters}" if bracket else name, 120)
+def _head_to_head(summary: RunSummary, data: RunData) -> tuple[HeadToHead, ...]:
+    if not summary.comparisons:
+        return ()
+    return (of_sides(sides_of_run(data), summary.comparisons),)
 
 
 def _model(part: ModelPart, trials: ModelTrials, data: RunData) -> ModelView:
     parts = {check.id: check for check in part.checks}
-    rounds = max((record.plan.trial for record in trials.records), default=0)
     rows = tuple(
-        _row(parts[check.plan.check], check, rounds, data.manifest.gate) for check in trials.checks
+        _row(parts[check.plan.check], check, data.manifest.gate) for check in trials.checks
     )
     return ModelView(
         name=one_line(part.name),
         served=facts.served_by(part.fingerprint, data.manifest),
         rows=rows,
         legend=_legend(rows),
-        facts=facts.of_model(part, trials, data.manifest.gate),
+        facts=(
+            *facts.of_model(part, trials, data.manifest.gate),
+            *baseline_facts(trials, data.manifest),
+            *provenance.of_model(part, trials, data),
+        ),
         failures=tuple(
             _failure(check, first)
             for check in trials.checks
-            if (first := _first_failure(check)) is not None
+            if (first := first_failure(check)) is not None
         ),
     )
 
 
-def _row(part: CheckPart, check: CheckTrials, rounds: int, gate: GateSettings) -> CheckRow:
-    first = _first_failure(check)
+def _row(part: CheckPart, check: CheckTrials, gate: GateSettings) -> CheckRow:
+    first = first_failure(check)
     name = check_name(part.id) + (" (blocker)" if part.blocker else "")
     asked = gate.p95 if isinstance(gate.p95, float) else check.plan.budget_ms
     return CheckRow(
         name=name,
         file=one_line(part.id.partition("::")[0]) if "::" in part.id else "",
         weight=f"{part.weight:g}",
-        trials=_trials(check, rounds),
+        trials=_trials(check),
         rate=numbers.rate(part.passes, part.trials, part.rate_low, part.rate_high),
         p50=numbers.duration(part.p50_ms),
         budget=numbers.budget(asked),
@@ -184,10 +196,11 @@ def _tone(check: CheckTrials) -> Tone:
     return "good" if outcomes == {"passed"} else "odd"
 
 
-def _trials(check: CheckTrials, rounds: int) -> str:
+def _trials(check: CheckTrials) -> str:
     by_trial = {record.plan.trial: LETTERS[record.outcome] for record in check.records}
-    letters = [by_trial.get(trial, NOT_RUN) for trial in range(1, rounds + 1)]
-    if rounds <= MOST_LETTERS:
+    by_trial |= dict.fromkeys(check.missing, NOT_RUN)
+    letters = [by_trial[trial] for trial in sorted(by_trial)]
+    if len(letters) <= MOST_LETTERS:
         return "".join(letters)
     return " ".join(f"{letters.count(letter)}{letter}" for letter in _MEANINGS if letter in letters)
 
@@ -199,7 +212,7 @@ def _legend(rows: tuple[CheckRow, ...]) -> str:
     return " · ".join(f"{letter} {word}" for letter, word in _MEANINGS.items() if letter in used)
 
 
-def _first_failure(check: CheckTrials) -> TrialRecord | None:
+def first_failure(check: CheckTrials) -> TrialRecord | None:
     """Return the first trial that failed, else the first that is no evidence."""
     bad = [record for record in check.records if record.outcome not in ("passed", "skipped")]
     return min(bad, key=lambda record: record.outcome not in SCORED, default=None)

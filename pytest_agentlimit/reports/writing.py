@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_agentlimit.errors import AgentLimitError, UsageProblem
+from pytest_agentlimit.files import write_whole
 from pytest_agentlimit.text import one_line
 
-DEFAULT_FILES = {"json": "agentlimit-report.json", "markdown": "agentlimit-report.md"}
+DEFAULT_FILES = {
+    "json": "agentlimit-report.json",
+    "markdown": "agentlimit-report.md",
+    "junit": "agentlimit-junit.xml",
+    "github": "agentlimit-github.md",
+}
 KINDS = ("term", *DEFAULT_FILES)
 
 
@@ -52,43 +55,37 @@ def parse_report_option(text: str) -> ReportRequest:
     return ReportRequest(kind=kind, dest=dest if colon else None)
 
 
-def write_report(kind: str, dest: Path, text: str) -> Path:
+def write_report(kind: str, dest: Path, text: str, option: str = "") -> Path:
     """Write `text` as UTF-8 to `dest`, whole or not at all, and return where it went.
 
-    Missing folders are made; a symbolic link is followed. Raises AgentLimitError with one readable
-    sentence when the file cannot be written; an older report is then still there.
+    `option` is how to name another file, if not `--agent-report=KIND:FILE`. Missing folders are
+    made; a symbolic link is followed. Raises AgentLimitError with one readable sentence when the
+    file cannot be written; an older report is then still there.
     """
     try:
-        target = Path(os.path.realpath(dest))
-        if target.is_dir():
-            raise IsADirectoryError("it is a folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, text.encode("utf-8"))
+        return write_whole(dest, text.encode("utf-8"))
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise AgentLimitError(
-            f"the {kind} report was not written to {one_line(str(dest))}: {one_line(why)}. "
-            f"Name another file with --agent-report={kind}:FILE, or make room and rights there; "
-            "the run itself is kept in its run folder"
-        ) from error
-    return target
+        raise _not_written(kind, dest, error, option) from error
 
 
-def _write(target: Path, data: bytes) -> None:
-    if target.exists() and not target.is_file():
-        # A pipe or device such as /dev/stdout: renaming a file over it would replace it.
-        target.write_bytes(data)
-        return
-    # Beside the target, since a rename is atomic within one file system only. Not tempfile: its
-    # files are private, and a report is to be read by whoever may read the folder.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+def append_report(kind: str, dest: Path, text: str) -> Path:
+    """Append `text` as UTF-8 to `dest`, keeping what is there, and return `dest`.
+
+    Missing folders are made. Raises AgentLimitError as `write_report` does.
+    """
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with dest.open("ab") as file:
+            file.write(text.encode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _not_written(kind, dest, error) from error
+    return dest
+
+
+def _not_written(kind: str, dest: Path, error: Exception, option: str = "") -> AgentLimitError:
+    why = getattr(error, "strerror", None) or str(error)
+    return AgentLimitError(
+        f"the {kind} report was not written to {one_line(str(dest))}: {one_line(why)}. "
+        f"Name another file with {option or f'--agent-report={kind}:FILE'}, "
+        "or make room and rights there; the run itself is kept in its run folder"
+    )

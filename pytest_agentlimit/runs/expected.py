@@ -23,7 +23,7 @@ def expected_trial(nodeid: str, models: Iterable[str]) -> ExpectedTrial:
     trial that cannot be told.
     """
     bare = bare_nodeid(nodeid)
-    _, opened, parameters = bare.partition("[")
+    path, opened, parameters = bare.partition("[")
     if opened:
         for name in sorted(models, key=len, reverse=True):
             # pytest escapes what is not ASCII in ids.
@@ -31,5 +31,8 @@ def expected_trial(nodeid: str, models: Iterable[str]) -> ExpectedTrial:
             for spelling in dict.fromkeys((name, written)):
                 found = re.search(rf"(?:^|[-\[]){re.escape(spelling)}-t(\d+)(?:-|\]$)", parameters)
                 if found:
-                    return ExpectedTrial(nodeid=bare, model=name, trial=int(found.group(1)))
-    return ExpectedTrial(nodeid=bare)
+                    rest = f"{parameters[: found.start()]}[{parameters[found.end() :]}"
+                    return ExpectedTrial(
+                        nodeid=bare, model=name, trial=int(found.group(1)), stem=path + rest
+                    )
+    return ExpectedTrial(nodeid=bare, stem=bare)

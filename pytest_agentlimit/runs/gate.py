@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_agentlimit.runs import rules
+from pytest_agentlimit.runs.baseline import baseline_rule
 from pytest_agentlimit.runs.records import GateSettings, RunData
 from pytest_agentlimit.runs.rules import ModelView, RuleResult
 from pytest_agentlimit.runs.schema import GatePart, ModelPart, RulePart, Verdict
@@ -32,7 +33,9 @@ def evaluate(data: RunData, models: Sequence[ModelPart]) -> list[RuleResult]:
         ModelView(trials[part.name], part, settings, _label(part.name, len(models)))
         for part in models
     ]
-    results = [result for rule in _MODEL_RULES for view in views if (result := rule(view))]
+    found = [rule(view) for rule in _MODEL_RULES for view in views]
+    found += [baseline_rule(view, data.manifest.shape) for view in views]
+    results = [result for result in found if result]
     if not views:
         results.append(RuleResult(_no_model(), False))
     reported = rules.reported_rule(data)

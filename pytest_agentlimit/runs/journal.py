@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pytest_agentlimit.errors import UsageProblem
@@ -24,6 +25,8 @@ from pytest_agentlimit.text import one_line, printable
 
 HOME = ".agentlimit"
 """The folder all runs of a project live under; it ignores itself in git."""
+WRITER_LOCK = "writer.lock"
+"""Held by the process that writes a run."""
 
 
 def runs_folder(root: Path) -> Path:
@@ -52,6 +55,7 @@ class RunFolder:
         """The file ends inside a line: the next write must start a new one."""
         self._manifest_saved = True
         self._error = ""
+        self._lock = FileLock(path / WRITER_LOCK)
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest, run_id: str = "") -> RunFolder:
@@ -59,6 +63,7 @@ class RunFolder:
         name = run_id or new_run_id()
         folder = cls(runs_folder(root) / name, manifest, [], torn=False)
         folder.update_manifest(manifest.model_copy(update={"run_id": name}))
+        folder._take_lock()
         return folder
 
     @classmethod
@@ -85,6 +90,31 @@ class RunFolder:
                 f"give a folder below {HOME}/runs that holds a manifest.json"
             ) from None
         return cls(path, manifest, *split_lines(journal))
+
+    @classmethod
+    def resume(cls, path: Path) -> RunFolder:
+        """Return a run made earlier, to be continued by this process alone until `close`.
+
+        Raises UsageProblem as `open` does, and when another process is writing it.
+        """
+        folder = cls.open(path)
+        if not folder._take_lock():
+            raise UsageProblem(
+                f"the run {one_line(path.name)} is being written by another process; wait until "
+                "that session has ended, then resume"
+            )
+        return cls._opened_again(folder)
+
+    @classmethod
+    def _opened_again(cls, folder: RunFolder) -> RunFolder:
+        """Return the run as it is now that nobody else writes it."""
+        again = cls.open(folder.path)
+        again._lock = folder._lock
+        return again
+
+    def close(self) -> None:
+        """Let other processes resume the run."""
+        self._lock.release()
 
     @property
     def artifacts(self) -> Path:
@@ -142,6 +172,19 @@ class RunFolder:
         if self.problem is None:
             return data
         return data.model_copy(update={"notes": (*data.notes, self.problem)})
+
+    def _take_lock(self) -> bool:
+        """Return False when another process writes this run; where locks fail, nobody is kept out.
+
+        The operating system gives the lock back when the process dies, however it dies.
+        """
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except OSError:
+            pass
+        return True
 
     def _add(self, line: str) -> None:
         self._lines.append(line)

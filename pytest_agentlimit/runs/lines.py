@@ -16,6 +16,8 @@ UNFINISHED = (
     "read it as the part of a run that it is"
 )
 
+_DAMAGED = "of the journal is damaged and was left out"
+
 
 class _Trial(Frozen):
     kind: Literal["trial"]
@@ -54,6 +56,11 @@ def split_lines(journal: bytes) -> tuple[list[str], bool]:
     return lines, bool(last)
 
 
+def is_damage(note: str) -> bool:
+    """Return whether a note of a run is about a line that made no sense."""
+    return note.endswith(_DAMAGED)
+
+
 def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
     """Return the run that the lines tell of; lines that make no sense are named in `notes`.
 
@@ -70,7 +77,7 @@ def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
         try:
             line = _LINE.validate_json(text)
         except ValidationError:
-            notes.append(f"line {number} of the journal is damaged and was left out")
+            notes.append(f"line {number} {_DAMAGED}")
             continue
         if isinstance(line, _Trial):
             records.append(line.record)

@@ -30,14 +30,16 @@ class CheckPlan(Frozen):
     check: str
     """The node id without model and trial, the same on every machine."""
     model: str
-    trial: int
-    """1-based; also the round."""
+    trial: int = Field(ge=1)
+    """Also the round."""
     seed: int
+    instance_seed: int | None = None
+    """Seed of the instance where it is not `seed`: one instance, sampled anew each trial."""
     capability: str | None = None
-    weight: float = 1.0
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     blocker: bool = False
-    budget_ms: float | None = None
-    budget_quantile: float = 0.95
+    budget_ms: float | None = Field(default=None, ge=0)
+    budget_quantile: float = Field(default=0.95, gt=0, lt=1)
     line: int | None = None
     """Where the check starts in its file, 1-based; it orders reports the same in every run."""
     version: str | None = None
@@ -136,6 +138,15 @@ class ModelEntry(Frozen):
     """The concurrency that was declared: only samples taken with exactly that many calls count."""
 
 
+class AuditedCheck(Frozen):
+    """What an audit found of one check (METHOD 7)."""
+
+    version: str | None = None
+    """Of the check then, as in CheckPlan: another text of it has not been audited."""
+    passed_by: tuple[str, ...] = ()
+    """The null models that passed it; with any, the check is vacuous."""
+
+
 class Manifest(Frozen):
     """What was asked and of whom, written before the first trial."""
 
@@ -149,12 +160,14 @@ class Manifest(Frozen):
     shape: Literal["bare", "agent"] = "bare"
     purpose: Literal["score", "classify", "audit"] = "score"
     """`classify` runs a check to its first flip (METHOD 2), `audit` runs null models (METHOD 7)."""
+    classify_by: Literal["instance", "sampling"] = "instance"
+    """Whether a run that classifies draws a new instance each trial or samples one again."""
     trials: int = 1
     """`--agent-trials`, for checks without a number of their own."""
     models: tuple[ModelEntry, ...] = ()
     gate: GateSettings = GateSettings()
-    passed_by_nulls: dict[str, tuple[str, ...]] | None = None
-    """Per check, the null models that passed it in an earlier audit; None: no audit is known."""
+    audited: dict[str, AuditedCheck] = Field(default_factory=dict)
+    """By check id, what the last audit of the project found; empty: no audit is known."""
 
 
 class ExpectedTrial(Frozen):
@@ -167,6 +180,8 @@ class ExpectedTrial(Frozen):
     """Without the `@group` of xdist's load grouping."""
     model: str | None = None
     trial: int | None = None
+    stem: str = ""
+    """The node id without model and trial, which all trials of a check share."""
 
 
 class RunData(Frozen):

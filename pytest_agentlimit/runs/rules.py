@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from pytest_agentlimit.measure.evidence import for_threshold
 from pytest_agentlimit.measure.score import WeightedScore, weighted_score
 from pytest_agentlimit.runs.budgets import P95_IS_MAX_BELOW, BudgetJudgement, judge_budgets
 from pytest_agentlimit.runs.records import GateSettings, RunData
 from pytest_agentlimit.runs.schema import ModelPart, RulePart, Verdict
-from pytest_agentlimit.runs.trials import ModelTrials, lost_trials
+from pytest_agentlimit.runs.stopping import Stop
+from pytest_agentlimit.runs.trials import ModelTrials, needed_and_lost
 from pytest_agentlimit.text import one_line
 
 EPSILON = 1e-9
@@ -50,10 +52,14 @@ def score_rule(view: ModelView) -> RuleResult | None:
         message = f"{view.label}a score was asked for and no scored check has a weight above 0"
         return RuleResult(_part("score", "fail", None, bar, message), False)
     leans = score.value >= bar - EPSILON
+    verdict: Verdict
     value, limit = _apart(score.value, bar)
     seen = f"{view.label}score {value} ({100 * score.low:.1f}–{100 * score.high:.1f})"
-    if score.low >= bar - EPSILON:
-        verdict: Verdict = "pass"
+    if view.trials.stop is not None:
+        verdict = view.trials.stop.verdict
+        message = f"{seen}: {_evidence_text(view.trials.stop, bar)}"
+    elif score.low >= bar - EPSILON:
+        verdict = "pass"
         message = f"{seen}: the whole interval is at or above the bar of {limit}"
     elif score.high < bar - EPSILON:
         verdict = "fail"
@@ -78,6 +84,7 @@ def p95_rule(view: ModelView) -> RuleResult | None:
         if asked == "within-budget":
             why = 'no scored check has a latency; mark checks with latency_budget("8s")'
         message = f"{view.label}P95 was asked for and nothing could be held against it: {why}"
+        message += _left_out(view)
         return RuleResult(_part("p95", "fail", None, None, message), False)
     observed, limit, seen = _p95_seen(view, judged)
     message = f"{view.label}{seen}, {judged.over} of {judged.n} over budget: "
@@ -90,6 +97,7 @@ def p95_rule(view: ModelView) -> RuleResult | None:
             f"too few trials to decide; it leans to a {_lean(judged.leans_to_pass)}, and "
             f"{_count(judged.more or 0, 'more trial')} within budget would decide for a pass"
         )
+    message += _left_out(view)
     part = _part("p95", judged.verdict, observed, limit, message)
     return RuleResult(part, judged.leans_to_pass)
 
@@ -154,10 +162,9 @@ def scored_rule(view: ModelView) -> RuleResult:
 
 def reported_rule(data: RunData) -> RuleResult | None:
     """Fail when a collected trial has no report (xdist can lose the last one and exit 0)."""
-    expected = len({trial.nodeid for trial in data.expected})
-    if not expected:
+    if not data.expected:
         return None
-    lost = lost_trials(data)
+    expected, lost = needed_and_lost(data)
     reported = expected - len(lost)
     message = f"all {_count(expected, 'collected trial')} reported"
     if lost:
@@ -202,6 +209,32 @@ def score_of(trials: ModelTrials, more_rounds: int = 0) -> WeightedScore | None:
     rates = [check.evidence.passes / check.evidence.trials for check in checks]
     passes = [min(n, rate * n) for rate, n in zip(rates, totals, strict=True)]
     return weighted_score(passes, totals, [check.plan.weight for check in checks])
+
+
+def _left_out(view: ModelView) -> str:
+    """Return what is said of trials that are no samples of latency, empty when all are."""
+    number = sum(check.left_out for check in view.trials.checks)
+    if not number:
+        return ""
+    declared = view.trials.callers
+    return (
+        f"; {_count(number, 'trial')} left out: not exactly the declared "
+        f"{_count(declared, 'call')} at a time"
+    )
+
+
+def _evidence_text(stop: Stop, bar: float) -> str:
+    bad, good = for_threshold(bar)
+    after = f"decided after round {stop.round} by the evidence gate"
+    if stop.verdict == "pass":
+        return (
+            f"{after}: the outcomes are at least 20 times likelier at {_percent(good)} than at "
+            f"the bar of {_percent(bad)}; a model at the bar gets this far at most 1 time in 20"
+        )
+    return (
+        f"{after}: the outcomes are at least 20 times likelier at the bar of {_percent(bad)} "
+        f"than at {_percent(good)}; a model that good gets this far at most 1 time in 20"
+    )
 
 
 def _p95_seen(view: ModelView, judged: BudgetJudgement) -> tuple[float, float, str]:

@@ -193,7 +193,7 @@ class RulePart(Part):
     """One gate rule: what it saw, what it holds, and why in one sentence."""
 
     rule: str
-    """Its name: score, p95, blockers, completion, scored, reported."""
+    """Its name: score, p95, blockers, completion, scored, baseline, reported."""
     verdict: Verdict
     observed: Annotated[int | float | str | None, Field(union_mode="left_to_right")]
     """What the run showed, in the unit of the limit."""

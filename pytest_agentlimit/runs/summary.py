@@ -15,6 +15,7 @@ from pytest_agentlimit.measure.score import wilson
 from pytest_agentlimit.measure.stability import StabilityLabel, classify
 from pytest_agentlimit.runs import gate
 from pytest_agentlimit.runs.budgets import P95_IS_MAX_BELOW, judge_budgets
+from pytest_agentlimit.runs.comparisons import compare_all
 from pytest_agentlimit.runs.records import GateSettings, Outcome, RunData, TrialRecord
 from pytest_agentlimit.runs.rules import score_of
 from pytest_agentlimit.runs.schema import (
@@ -27,6 +28,7 @@ from pytest_agentlimit.runs.schema import (
     ScorePart,
     UsagePart,
 )
+from pytest_agentlimit.runs.sides import side_of_trials
 from pytest_agentlimit.runs.trials import CheckTrials, ModelTrials, model_trials
 from pytest_agentlimit.text import one_line
 
@@ -34,7 +36,9 @@ from pytest_agentlimit.text import one_line
 def summarise(data: RunData) -> RunSummary:
     """Return the summary of a run, gate included."""
     manifest = data.manifest
-    models = tuple(_model(found, manifest.gate) for found in model_trials(data))
+    trials = model_trials(data)
+    models = tuple(_model(found, manifest.gate) for found in trials)
+    sides = [side_of_trials(found) for found in trials]
     return RunSummary(
         run=RunInfo(
             id=manifest.run_id,
@@ -45,6 +49,7 @@ def summarise(data: RunData) -> RunSummary:
             host=manifest.host,
         ),
         models=models,
+        comparisons=compare_all(sides) if manifest.purpose == "score" else (),
         gate=gate.gate_part(gate.evaluate(data, models)),
     )
 

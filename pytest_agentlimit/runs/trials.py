@@ -5,13 +5,15 @@ Summary and gate both start here, so that they cannot disagree on what a trial i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from pytest_agentlimit.runs.expected import bare_nodeid
+from pytest_agentlimit.runs.expected import bare_nodeid, expected_trial
 from pytest_agentlimit.runs.records import SCORED, CheckPlan, RunData, TrialRecord
+from pytest_agentlimit.runs.stopping import Stop, needed_trials
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class CheckTrials:
     """The trials of one check on one model, in trial order, never empty."""
 
     records: tuple[TrialRecord, ...]
+    callers: int = 1
+    """The concurrency that was declared for the endpoint."""
+    missing: tuple[int, ...] = ()
+    """Trials that were collected and needed, and have no record."""
 
     @property
     def plan(self) -> CheckPlan:
@@ -45,8 +51,24 @@ class CheckTrials:
 
     @cached_property
     def latencies(self) -> list[float]:
-        """Milliseconds of every scored trial that was measured; +inf after a timeout."""
-        return [found for record in self.scored if (found := record.latency) is not None]
+        """Milliseconds of every scored trial that may be a sample; +inf after a timeout."""
+        return [
+            found
+            for record in self.scored
+            if (found := record.latency) is not None and self._is_sample(record)
+        ]
+
+    @property
+    def left_out(self) -> int:
+        """How many measured trials are no sample: other calls than declared were under way."""
+        return sum(r.latency is not None and not self._is_sample(r) for r in self.scored)
+
+    def _is_sample(self, record: TrialRecord) -> bool:
+        """A timeout always is: however few calls were under way, a user would have waited."""
+        if record.timed_out:
+            return True
+        seen = {n for call in record.calls for n in (call.inflight_start, call.inflight_end)}
+        return seen <= {None, self.callers}
 
     @cached_property
     def identical(self) -> int:
@@ -76,7 +98,11 @@ class ModelTrials:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     checks: tuple[CheckTrials, ...] = ()
     expected: int = 0
-    """Collected trials; at least as many as have a record."""
+    """Collected trials that were needed; at least as many as have a record."""
+    stop: Stop | None = None
+    """Where the evidence gate ended the run, if it did."""
+    callers: int = 1
+    """The concurrency that was declared for the endpoint."""
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -96,38 +122,80 @@ class ModelTrials:
 def model_trials(data: RunData) -> list[ModelTrials]:
     """Return the models of a run in manifest order, with the trials that count.
 
-    Of several attempts at a trial the last one counts. Checks stand in collection order, or
-    in the order of their first record where that is not known.
+    Of several attempts at a trial the last one counts, and nothing after the point where a run
+    was decided. Checks stand in the order of their files and lines.
     """
+    names = [entry.name for entry in data.manifest.models]
+    needed = needed_trials(data, lambda record: expected_trial(record.nodeid, names))
+    everything = not needed.stops and not needed.flips
     by_model: dict[str, dict[str, list[TrialRecord]]] = {}
     for record in _last_attempts(data.records):
-        checks = by_model.setdefault(record.plan.model, {})
-        checks.setdefault(record.plan.check, []).append(record)
+        if everything or needed(expected_trial(record.nodeid, names)):
+            checks = by_model.setdefault(record.plan.model, {})
+            checks.setdefault(record.plan.check, []).append(record)
     place = {trial.nodeid: i for i, trial in enumerate(data.expected)}
-    fingerprints = {entry.name: entry.fingerprint for entry in data.manifest.models}
+    entries = {entry.name: entry for entry in data.manifest.models}
     collected: dict[str, set[str]] = {}
+    due: dict[tuple[str, str], set[int]] = {}
     for trial in data.expected:
-        if trial.model is not None:
+        if trial.model is not None and trial.trial is not None and needed(trial):
             collected.setdefault(trial.model, set()).add(trial.nodeid)
+            due.setdefault((trial.model, trial.stem), set()).add(trial.trial)
     models = []
-    for name in dict.fromkeys([*fingerprints, *by_model]):
+    for name in dict.fromkeys([*entries, *by_model]):
         checks = by_model.get(name, {})
         seen = {bare_nodeid(r.nodeid) for records in checks.values() for r in records}
+        entry = entries.get(name)
+        callers = entry.max_inflight if entry else 1
         models.append(
             ModelTrials(
                 name=name,
-                fingerprint=fingerprints.get(name, {}),
-                checks=_in_order(checks, place),
+                fingerprint=entry.fingerprint if entry else {},
+                checks=tuple(
+                    CheckTrials(records, callers, _missing(records, names, due))
+                    for records in _in_order(checks, place)
+                ),
                 expected=len(collected.get(name, set()) | seen),
+                stop=needed.stops.get(name),
+                callers=callers,
             )
         )
     return models
 
 
-def lost_trials(data: RunData) -> list[str]:
-    """Return the node ids that were collected and never reported, in collection order."""
+class NotNeeded(NamedTuple):
+    """What an early end left out of one model's run."""
+
+    trials: int
+    """Collected trials that are not counted."""
+    ran: int
+    """Those of them that have a record all the same."""
+    rounds: frozenset[int]
+
+
+def not_needed(data: RunData, model: str) -> NotNeeded:
+    """Return what the early end of a run left out of `model`."""
+    names = [entry.name for entry in data.manifest.models]
+    needed = needed_trials(data, lambda record: expected_trial(record.nodeid, names))
+    left_out = {
+        trial.nodeid: trial.trial or 0
+        for trial in data.expected
+        if trial.model == model and not needed(trial)
+    }
+    ran = {bare_nodeid(record.nodeid) for record in data.records} & left_out.keys()
+    return NotNeeded(len(left_out), len(ran), frozenset(left_out.values()))
+
+
+def needed_and_lost(data: RunData) -> tuple[int, list[str]]:
+    """Return how many collected trials were needed, and the node ids of those without a report.
+
+    In collection order.
+    """
+    names = [entry.name for entry in data.manifest.models]
+    needed = needed_trials(data, lambda record: expected_trial(record.nodeid, names))
+    due = dict.fromkeys(trial.nodeid for trial in data.expected if needed(trial))
     reported = {bare_nodeid(record.nodeid) for record in data.records}
-    return list(dict.fromkeys(t.nodeid for t in data.expected if t.nodeid not in reported))
+    return len(due), [nodeid for nodeid in due if nodeid not in reported]
 
 
 def _last_attempts(records: Iterable[TrialRecord]) -> Iterable[TrialRecord]:
@@ -135,13 +203,38 @@ def _last_attempts(records: Iterable[TrialRecord]) -> Iterable[TrialRecord]:
     return {record.plan.key: record for record in records}.values()
 
 
+def _missing(
+    records: tuple[TrialRecord, ...], names: list[str], due: dict[tuple[str, str], set[int]]
+) -> tuple[int, ...]:
+    stem = expected_trial(records[0].nodeid, names).stem
+    wanted = due.get((records[0].plan.model, stem), set())
+    return tuple(sorted(wanted - {record.plan.trial for record in records}))
+
+
 def _in_order(
     checks: dict[str, list[TrialRecord]], place: dict[str, int]
-) -> tuple[CheckTrials, ...]:
-    def first_place(records: list[TrialRecord]) -> int:
-        return min(place.get(bare_nodeid(record.nodeid), len(place)) for record in records)
+) -> list[tuple[TrialRecord, ...]]:
+    """Return the checks as they stand in their files.
 
-    return tuple(
-        CheckTrials(tuple(sorted(records, key=lambda record: record.plan.trial)))
-        for records in sorted(checks.values(), key=first_place)
-    )
+    Collection order differs between shards and under plugins that shuffle; it is used only where
+    a record does not tell its line.
+    """
+
+    def first_place(records: list[TrialRecord]) -> tuple[Any, ...]:
+        return (min(place.get(bare_nodeid(record.nodeid), len(place)) for record in records),)
+
+    def in_file(records: list[TrialRecord]) -> tuple[Any, ...]:
+        plan = records[-1].plan
+        return plan.check.partition("::")[0], plan.line, _natural(plan.check)
+
+    known = all(records[-1].plan.line is not None for records in checks.values())
+    return [
+        tuple(sorted(records, key=lambda record: record.plan.trial))
+        for records in sorted(checks.values(), key=in_file if known else first_place)
+    ]
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Return what sorts `x[2]` before `x[10]`."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part) if number % 2 else -1, part) for number, part in enumerate(parts)]

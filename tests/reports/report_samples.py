@@ -7,10 +7,10 @@ from typing import Any
 
 from pytest_agentlimit.chat.messages import Finding, Usage
 from pytest_agentlimit.errors import Blame
+from pytest_agentlimit.runs.expected import expected_trial
 from pytest_agentlimit.runs.records import (
     CallRecord,
     CheckPlan,
-    ExpectedTrial,
     GateSettings,
     Manifest,
     ModelEntry,
@@ -109,10 +109,7 @@ def run(
     """A run of these records, every one of them expected, the lost ones as well."""
     models = dict.fromkeys(record.plan.model for record in records) or {"open-claw": None}
     known = FINGERPRINT if fingerprint is None else fingerprint
-    expected = [
-        ExpectedTrial(nodeid=r.nodeid, model=r.plan.model, trial=r.plan.trial) for r in records
-    ]
-    expected += [ExpectedTrial(nodeid=nodeid, model="open-claw", trial=1) for nodeid in lost]
+    expected = [expected_trial(nodeid, models) for nodeid in (*(r.nodeid for r in records), *lost)]
     return RunData(
         manifest=Manifest(
             run_id="20261121T114200-3f9a",

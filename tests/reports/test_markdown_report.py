@@ -48,7 +48,9 @@ def test_a_report_holds_tables_lists_and_nothing_active(maker):
     data = maker()
     check_structure(report(data))
     blocks, _ = structure(report(data))
-    assert blocks.count("heading_open") == 1 + len(summarise(data).models)
+    summary = summarise(data)
+    sections = len(summary.models) + bool(summary.comparisons)
+    assert blocks.count("heading_open") == 1 + sections
 
 
 def test_a_hostile_message_is_shown_as_it_was_and_does_nothing():

@@ -16,7 +16,8 @@ from report_samples import (
     trial,
 )
 
-from pytest_agentlimit.reports.view import ModelView, RunView, build_view, check_name
+from pytest_agentlimit.reports.view import ModelView, RunView, build_view
+from pytest_agentlimit.runs.names import check_name
 from pytest_agentlimit.runs.records import GateSettings, RunData
 from pytest_agentlimit.runs.summary import summarise
 
@@ -54,6 +55,7 @@ def test_outcomes_stand_in_trial_order_with_a_dash_where_nothing_was_reported():
         trial("a", number=2, outcome="failed"),
         trial("a", number=3, outcome="infra", latency_ms=None),
         trial("b", number=3, outcome="crashed"),
+        lost=tuple(f"{FILE}::test_b[open-claw-t{number}]" for number in (1, 2)),
     )
     model = model_of(data)
     assert [row.trials for row in model.rows] == ["PFI", "--C"]
@@ -95,9 +97,18 @@ def test_the_study_of_april_is_replayed_to_the_digit():
 
 
 @pytest.mark.parametrize("maker", [april, one_round])
-def test_one_trial_supports_no_word_on_stability(maker):
-    claims = re.compile(r"determinis|consisten|flaky|stable|reliab", re.IGNORECASE)
+def test_one_trial_supports_no_claim_of_stability(maker):
+    claims = re.compile(
+        r"determinis|consisten|reliab|\d (flaky|stable|undetermined)", re.IGNORECASE
+    )
     assert not claims.search(repr(view_of(maker())))
+    assert fact(view_of(maker()).models[0], "stability") == (
+        "one trial cannot tell stable from flaky: not enough runs (need 29 equal ones)"
+    )
+
+
+def test_nothing_scored_is_no_ground_for_a_word_on_stability():
+    assert fact(model_of(run(trial("a", outcome="infra", latency_ms=None))), "stability") is None
 
 
 def test_several_trials_say_what_is_flaky_and_what_is_not_known():

@@ -141,7 +141,11 @@ def test_the_manifest_can_be_completed_later(tmp_path):
     known = ModelEntry(name="m", fingerprint={"engine": "llama.cpp"})
     folder.update_manifest(folder.manifest.model_copy(update={"models": (known,)}))
     assert RunFolder.open(folder.path).manifest.models == (known,)
-    assert sorted(path.name for path in folder.path.iterdir()) == ["artifacts", "manifest.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "artifacts",
+        "manifest.json",
+        "writer.lock",
+    ]
 
 
 @pytest.mark.skipif(not DEV_FULL.exists(), reason="needs /dev/full")

@@ -1,0 +1,87 @@
+"""What the numbers of one model rest on: rounds that were not needed, caches, callers, null models.
+
+Each fact appears only where there is something to say.
+"""
+
+from __future__ import annotations
+
+from pytest_agentlimit.reports import numbers
+from pytest_agentlimit.reports.facts import Fact
+from pytest_agentlimit.runs.audit import above_null, null_score
+from pytest_agentlimit.runs.records import Manifest, RunData, TrialRecord
+from pytest_agentlimit.runs.schema import ModelPart
+from pytest_agentlimit.runs.trials import ModelTrials, not_needed
+from pytest_agentlimit.text import one_line
+
+
+def of_model(part: ModelPart, trials: ModelTrials, data: RunData) -> tuple[Fact, ...]:
+    """Return what a reader must know of how a model's numbers came about."""
+    found = [
+        _not_needed(trials, data),
+        _above_null(part, trials, data.manifest),
+        _cache(trials.records),
+        _callers(trials),
+    ]
+    return tuple(fact for fact in found if fact is not None)
+
+
+def _not_needed(trials: ModelTrials, data: RunData) -> Fact | None:
+    """Return what an early end saved; rounds that were not run are never counted as passed."""
+    left_out = not_needed(data, trials.name)
+    if not left_out.trials:
+        return None
+    why = "each check ran to its first flip"
+    if trials.stop is not None:
+        last = max(left_out.rounds)
+        why = f"rounds {trials.stop.round + 1} to {last}: decided after round {trials.stop.round}"
+        if last == trials.stop.round + 1:
+            why = f"round {last}: decided after round {trials.stop.round}"
+    parts = [why, numbers.count(left_out.trials - left_out.ran, "trial") + " not run"]
+    calls = sum(len(record.calls) for record in trials.records)
+    if trials.records and calls:
+        saved = round(calls / len(trials.records) * (left_out.trials - left_out.ran))
+        parts.append(f"about {numbers.count(saved, 'call')} saved")
+    if left_out.ran:
+        parts.append(f"{left_out.ran} ran before the decision arrived and do not count")
+    return Fact("not needed", tuple(parts))
+
+
+def _above_null(part: ModelPart, trials: ModelTrials, manifest: Manifest) -> Fact | None:
+    if part.score.value is None or not manifest.audited:
+        return None
+    best = null_score(trials, manifest.audited)
+    if best is None:
+        return Fact("above null", ("not known: run --agent-audit again, the checks have changed",))
+    share = above_null(part.score.value, best.score)
+    if share is None:
+        return Fact("above null", (f"nothing: {one_line(best.name)} passes every check",), "bad")
+    size = f"n = {numbers.count(len(trials.scored_checks), 'check')}"
+    if not best.name:
+        return Fact("above null", (f"{100 * share:.1f} %: no null model passes a check ({size})",))
+    null = f"{one_line(best.name)} scores {numbers.percent(best.score)}"
+    return Fact("above null", (f"{100 * share:.1f} %", f"{null} ({size})"))
+
+
+def _cache(records: list[TrialRecord]) -> Fact | None:
+    """Return the share of prompts the server did not have to read: their latencies are short."""
+    usages = [call.usage for record in records for call in record.calls]
+    counted = [
+        (usage.cached_tokens, usage.input_tokens)
+        for usage in usages
+        if usage.cached_tokens is not None and usage.input_tokens
+    ]
+    tokens = sum(total for _, total in counted)
+    cached = sum(found for found, _ in counted)
+    if not tokens or not cached:
+        return None
+    n = f"n = {len(counted)} of {numbers.count(len(usages), 'call')}"
+    return Fact("prompt cache", (f"{100 * cached / tokens:.0f} % of prompt tokens ({n})",))
+
+
+def _callers(trials: ModelTrials) -> Fact | None:
+    left_out = sum(check.left_out for check in trials.checks)
+    if not left_out:
+        return None
+    declared = numbers.count(trials.callers, "call")
+    said = f"{numbers.count(left_out, 'trial')} left out of latency"
+    return Fact("in flight", (said, f"not exactly {declared} under way, as declared"), "odd")
