@@ -26,15 +26,25 @@ from pytest_agentlimit.chat.messages import (
 )
 from pytest_agentlimit.endpoints.timing import Exchange
 from pytest_agentlimit.errors import ExpectationFailed
-from pytest_agentlimit.plugin.context import RunContext
+from pytest_agentlimit.plugin.breaker import Breaker
+from pytest_agentlimit.plugin.context import ModelUnderTest, RunContext
 from pytest_agentlimit.plugin.controller import Controller
 from pytest_agentlimit.plugin.live import LiveLine
 from pytest_agentlimit.plugin.options import Settings
 from pytest_agentlimit.plugin.recorder import Recorder
+from pytest_agentlimit.plugin.startup import Endpoints
+from pytest_agentlimit.plugin.steering import Steering
 from pytest_agentlimit.plugin.untrusted import neutralise
 from pytest_agentlimit.plugin.worker import PLAN_KEY, RECORD_KEY
 from pytest_agentlimit.runs.journal import RunFolder
-from pytest_agentlimit.runs.records import CallRecord, CheckPlan, Manifest, ModelEntry, TrialRecord
+from pytest_agentlimit.runs.records import (
+    CallRecord,
+    CheckPlan,
+    GateSettings,
+    Manifest,
+    ModelEntry,
+    TrialRecord,
+)
 
 HERE = Path(__file__).parent
 MANIFEST = Manifest(
@@ -113,6 +123,20 @@ def over_the_wire(config: pytest.Config, report: pytest.TestReport) -> pytest.Te
     return back
 
 
+def watching(config: pytest.Config, root: Path) -> Controller:
+    """Return a controller that journals, looks for an early end, and follows the run."""
+    model = ModelUnderTest("m", {})
+    context = RunContext(1, 1, "bare", models=(model,))
+    controller = Controller(config, Settings(), context, LiveLine(config, context))
+    controller.endpoints = Endpoints([model])
+    controller.folder = RunFolder.create(root, MANIFEST)
+    # A bar that nine passes of ten neither reach nor miss: every round is looked at, to the end.
+    gate = GateSettings(min_score=0.85, early_stop=True)
+    controller.steering = Steering(context.board, ["m"], gate, classify=False)
+    controller.breaker = Breaker(context.board, lambda name: None)
+    return controller
+
+
 @pytest.mark.parametrize(("trials", "rounds"), [(100, 10), (1000, 3), (10_000, 1)])
 def test_per_trial(
     sample: Sample[Any],
@@ -123,13 +147,18 @@ def test_per_trial(
     rounds: int,
 ) -> None:
     def per_trial_ms() -> float:
-        context = RunContext(1, 1, "bare")
-        controller = Controller(pytestconfig, Settings(), context, LiveLine(pytestconfig, context))
-        controller.folder = RunFolder.create(tmp_path, MANIFEST)
+        controller = watching(pytestconfig, tmp_path)
         start = time.perf_counter()
+        ids = [nodeid(plan(number, 10)) for number in range(trials)]
+        controller._expect(ids)
+        controller.live._expect(ids)
+        controller.live.way = "rounds"
         for number in range(trials):
             for report in reports(pytestconfig, number):
-                controller.pytest_runtest_logreport(over_the_wire(pytestconfig, report))
+                received = over_the_wire(pytestconfig, report)
+                controller.pytest_runtest_logreport(received)
+                controller.live.pytest_runtest_logreport(received)
+        controller.folder.close()
         took = time.perf_counter() - start
         assert controller.folder.problem is None
         return 1000 * took / trials

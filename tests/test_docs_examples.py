@@ -171,6 +171,7 @@ def test_the_docstring_of_the_test_kit_goes_as_shown() -> None:
 
 # output
 
+
 def incumbent() -> Callable[[ChatRequest], Scripted]:
     """A model that fails one trial in eight, never in the same words twice."""
     numbers = count(1)

@@ -60,7 +60,8 @@ class Turnstile:
     Waiters are served in the order they came. With sessions that declare different numbers the
     strictest one under way holds. Threads of a process that has a place join it at once, so a
     place is free again after the last of its calls. Where no lock can be had every call passes,
-    counts are None, and one warning is logged. A suspended process keeps its place.
+    counts are None, and one warning is logged. A suspended process keeps its place, in the line
+    as at the endpoint.
     """
 
     def __init__(self, key: str, places: int, folder: Path) -> None:
@@ -68,16 +69,22 @@ class Turnstile:
             raise ValueError(f"a turnstile has at least one place, not {places}")
         name = hashlib.sha256(key.encode()).hexdigest()[:16]
         self._places = places
+        self.waited_s = 0.0
+        """Seconds that calls of this process stood in line, also where they gave up."""
         self._line = _lines.setdefault(folder / name, _Line(folder / name))
 
     def turn(self) -> Turn:
         """Return a turn: entering it blocks until there is a place, leaving it gives it back."""
-        return _QueuedTurn(self._line, self._places)
+        return _QueuedTurn(self, self._line, self._places)
 
 
-def turnstile_for(spec: EndpointSpec, places: int) -> Turnstile:
-    """Return the turnstile of the server that `spec` is served by."""
-    return Turnstile(server_key(spec.base_url), places, lock_folder())
+def turnstile_for(spec: EndpointSpec, places: int, folder: Path | None = None) -> Turnstile:
+    """Return the turnstile of the server that `spec` is served by.
+
+    `folder` holds the locks of an embedded server, which only one session knows of.
+    """
+    private = folder if spec.kind == "embedded" else None
+    return Turnstile(server_key(spec.base_url), places, private or lock_folder())
 
 
 def server_key(base_url: str) -> str:
@@ -99,7 +106,8 @@ def lock_folder() -> Path:
 
 
 class _QueuedTurn(Turn):
-    def __init__(self, line: _Line, places: int) -> None:
+    def __init__(self, turnstile: Turnstile, line: _Line, places: int) -> None:
+        self._turnstile = turnstile
         self._line = line
         self._places = places
 
@@ -110,7 +118,9 @@ class _QueuedTurn(Turn):
         except BaseException:  # Ctrl-C or a test's time-out may come when the place is taken
             self._line.leave()
             raise
-        self.waited_s = time.perf_counter() - asked
+        finally:
+            self.waited_s = time.perf_counter() - asked
+            self._turnstile.waited_s += self.waited_s
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -233,9 +243,9 @@ class _Line:
 
         A `with` on the file itself: its exit is one step that no signal handler can come before.
         """
-        file = io.FileIO(self._folder / name, "a")
-        self._files = [*(other for other in self._files if not other.closed), file]
-        return file
+        self._files = [file for file in self._files if not file.closed]
+        self._files.append(io.FileIO(self._folder / name, "a"))
+        return self._files[-1]
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -68,11 +69,17 @@ class Board:
             time.sleep(_POLL_S)
             self.read()
 
+    @property
+    def lock_folder(self) -> Path | None:
+        """Where the locks of endpoints are that belong to this run alone."""
+        return None if self.path is None else self.path.with_name("locks")
+
     def remove(self) -> None:
-        """Take the file away: the run is over."""
-        if self.path is not None:
+        """Take the file and the locks away: the run is over."""
+        if self.path is not None and self.lock_folder is not None:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
+            shutil.rmtree(self.lock_folder, ignore_errors=True)
 
     def why_not_needed(self, model: str, check: str, number: int) -> str | None:
         """Return why a trial need not run, None when it has to; `check` is the stem of its id."""

@@ -102,14 +102,14 @@ class RunContext:
         """Return the pooled client of a model: one for the whole session of this process."""
         if name not in self.clients:
             from pytest_agentlimit.endpoints.connect import open_client
-            from pytest_agentlimit.endpoints.inflight import Turnstile, lock_folder, server_key
+            from pytest_agentlimit.endpoints.inflight import turnstile_for
 
             spec = self.spec(name)
             made = hook.pytest_agentlimit_make_client(spec=spec, on_exchange=self.observe)
             client = made or open_client(spec, on_exchange=self.observe)
             if spec.kind != "null":  # a null model answers in this process
                 places = self.model(name).max_inflight
-                client.turnstile = Turnstile(server_key(spec.base_url), places, lock_folder())
+                client.turnstile = turnstile_for(spec, places, self.board.lock_folder)
             self.clients[name] = client
         return self.clients[name]
 

@@ -43,8 +43,11 @@ def agentlimit_trial(request: pytest.FixtureRequest) -> Trial:
 def endpoint(agentlimit_trial: Trial, request: pytest.FixtureRequest) -> Iterator[EndpointClient]:
     """The client of the model under test: `endpoint.send(ChatRequest)` for raw requests."""
     context = _context(request)
-    context.observer = request.node.stash[RECORDER].observe
-    yield context.client(agentlimit_trial.model, request.config.hook)
+    recorder = request.node.stash[RECORDER]
+    context.observer = recorder.observe
+    client = context.client(agentlimit_trial.model, request.config.hook)
+    recorder.watch_line(client.turnstile)
+    yield client
     context.observer = None
 
 

@@ -21,10 +21,13 @@ from pytest_agentlimit.errors import (
 if TYPE_CHECKING:
     import pluggy
 
+    from pytest_agentlimit.endpoints.inflight import Turnstile
     from pytest_agentlimit.endpoints.timing import Exchange
     from pytest_agentlimit.runs.records import CallRecord, CheckPlan, Outcome, TrialRecord
 
 MESSAGE_LIMIT = 4000
+_SHARE_IN_LINE = 0.1
+"""From this share of its time on, a trial that pytest-timeout ended had not enough of its own."""
 PYTEST_TIMEOUT = "Timeout (>"
 """How the message of pytest-timeout begins."""
 
@@ -43,6 +46,13 @@ class Recorder:
         self.not_tried = ""
         """Why the trial was given up before it asked anything."""
         self.started = time.perf_counter()
+        self._turnstile: Turnstile | None = None
+        self._waited_before_s = 0.0
+
+    def watch_line(self, turnstile: Turnstile | None) -> None:
+        """Take where the calls of this trial stand in line."""
+        self._turnstile = turnstile
+        self._waited_before_s = turnstile.waited_s if turnstile else 0.0
 
     def observe(self, exchange: Exchange) -> None:
         """Take one exchange of the endpoint's client."""
@@ -63,11 +73,12 @@ class Recorder:
         from pytest_agentlimit.measure.latency import waiting_time
         from pytest_agentlimit.runs.records import TrialRecord
 
-        outcome, blame = self._judge()
+        stood_in_line = self._stood_in_line()
+        outcome, blame = ("infra", "config") if stood_in_line else self._judge()
         calls = tuple(_call_record(exchange, self.started) for exchange in self.exchanges)
         timed_out = (
             isinstance(self.failure, DeadlineExceeded)
-            or _is_pytest_timeout(self.failure)
+            or (_is_pytest_timeout(self.failure) and not stood_in_line)
             or any(call.timed_out for call in calls)
         )
         waited = waiting_time([(call.start_ms, call.end_ms) for call in calls])
@@ -76,7 +87,7 @@ class Recorder:
             nodeid=self.nodeid,
             outcome=outcome,
             blame=blame,
-            message=self.not_tried or (self.failure and describe(self.failure, hook)) or None,
+            message=self._message(hook, stood_in_line),
             duration_s=time.perf_counter() - self.started,
             calls=calls,
             latency_ms=waited if calls and not timed_out else None,
@@ -84,6 +95,25 @@ class Recorder:
             worker=worker,
             attempt=attempt,
         )
+
+    def _message(self, hook: pluggy.HookRelay, stood_in_line: float) -> str | None:
+        if self.failure is None:
+            return self.not_tried or None
+        said = describe(self.failure, hook)
+        if not stood_in_line:
+            return said
+        return (
+            f"{said} Of that, {stood_in_line:.1f} s were spent in line behind calls of other "
+            "workers or sessions. Give pytest-timeout more room, or run fewer workers"
+        )
+
+    def _stood_in_line(self) -> float:
+        """Return the seconds in line when those, and not the server, used up a test's time."""
+        if self._turnstile is None or not _is_pytest_timeout(self.failure):
+            return 0.0
+        waited_s = self._turnstile.waited_s - self._waited_before_s
+        spent_s = time.perf_counter() - self.started
+        return waited_s if waited_s > _SHARE_IN_LINE * spent_s else 0.0
 
     def _judge(self) -> tuple[Outcome, Blame | None]:
         error = self.failure

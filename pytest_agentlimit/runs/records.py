@@ -72,7 +72,7 @@ class CallRecord(Frozen):
     waited_ms: float = 0.0
     """Time the call stood in line for the endpoint before it started; never latency."""
     inflight_start: int | None = None
-    """Calls under way at the endpoint when this one started, itself included; None: not known."""
+    """Callers (processes with a call under way) at its start, itself included; None: not known."""
     inflight_end: int | None = None
     """The same at its end."""
     error_kind: str | None = None

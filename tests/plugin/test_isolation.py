@@ -121,6 +121,19 @@ def test_a_client_made_by_a_hook_takes_turns_too(agent_run: AgentRun, scripted: 
     assert crowd.most == 1
 
 
+def test_a_time_out_in_line_is_no_failure_of_anybody(
+    agent_run: AgentRun, scripted: Scripts
+) -> None:
+    server = scripted(lambda request: say("late", first_delay_s=1.2))
+    agent_run.checks(CHECK)
+    agent_run("-n2", f"--agent-model={server.spec}", "--agent-trials=2", "--timeout=1.8")
+    records = [line["record"] for line in agent_run.journal if "record" in line]
+    outcomes = sorted((record["outcome"], record["blame"]) for record in records)
+    assert outcomes == [("infra", "config"), ("passed", None)]
+    assert any("in line behind calls of other workers" in str(r["message"]) for r in records)
+    assert agent_run.report["models"][0]["latency"]["n"] == 1
+
+
 @pytest.mark.parametrize("bad", ["0", "-1", "two"])
 def test_a_concurrency_that_makes_no_sense_is_refused(agent_run: AgentRun, bad: str) -> None:
     agent_run.checks(CHECK)

@@ -189,13 +189,6 @@ def test_a_pass_without_a_call_is_said(agent_run: AgentRun) -> None:
     assert "passed without asking the model" in " ".join(result.stdout.str().split())
 
 
-def test_shared_workers_are_said(agent_run: AgentRun) -> None:
-    agent_run.checks("def test_hi(agent):\n    agent.ask('hi')\n")
-    args = ("--agent-model=null:mute", "--agent-trials=4")
-    assert "workers shared the endpoints" not in agent_run(*args).stdout.str()
-    assert "2 workers shared the endpoints" in agent_run("-n2", *args).stdout.str()
-
-
 def test_usage_and_findings_are_kept(agent_run: AgentRun, scripted: Scripts) -> None:
     agent_run.checks("def test_hi(agent):\n    agent.ask('hi')\n")
     agent_run(f"--agent-model={scripted([say('yes')]).spec}")

@@ -142,9 +142,7 @@ def test_a_trial_after_a_gap_does_not_count_yet() -> None:
 
 
 def test_a_classifying_run_counts_each_check_up_to_its_flip() -> None:
-    flaky = [
-        trial("f.py::test_f", "failed" if n == 2 else "passed", number=n) for n in range(1, 5)
-    ]
+    flaky = [trial("f.py::test_f", "failed" if n == 2 else "passed", number=n) for n in range(1, 5)]
     steady = [trial("f.py::test_s", number=n) for n in range(1, 5)]
     expected = [nodeid(f"f.py::test_{c}", trial=n) for n in range(1, 5) for c in "fs"]
     data = RunData(
