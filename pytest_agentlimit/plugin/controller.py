@@ -50,6 +50,8 @@ class Controller:
         self.settings = settings
         self.context = context
         self.live = live
+        self.path: Path
+        """Where the run is kept; known once the endpoints are."""
         self.specs: list[EndpointSpec] = []
         self.endpoints: Endpoints | None = None
         self.folder: RunFolder | None = None
@@ -130,14 +132,14 @@ class Controller:
 
         require_same(earlier.manifest, self.context.models)
         data = earlier.load()
-        self.context.finished = finished_trials(data)
+        finished = finished_trials(data)
+        self.context.finished = frozenset(finished)
         self.expected.update(dict.fromkeys(trial.nodeid for trial in data.expected))
-        self.live.take_over(r for r in data.records if r.nodeid in self.context.finished)
+        self.live.take_over(finished.values())
         if self.steering is not None:
             self.steering.expect(data.expected)
-            for record in data.records:
-                if record.nodeid in self.context.finished:
-                    self.steering.take(record)
+            for record in finished.values():
+                self.steering.take(record)
 
     def _open_folder(self) -> RunFolder:
         """Return the folder of the run, made or taken up now that there is something to keep."""
@@ -277,7 +279,7 @@ class Controller:
 
         judgement = judge(self.config.hook, data, summarise(data))
         if data.manifest.purpose == "audit":
-            self._conclude_audit(session, data)
+            data = self._conclude_audit(session, data)
         else:
             self.failures.resumed = self.earlier is not None and _any_failed(data)
             decide(session, data.manifest.gate, judgement.results, self.failures)
@@ -289,7 +291,8 @@ class Controller:
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _conclude_audit(self, session: pytest.Session, data: RunData) -> None:
+    def _conclude_audit(self, session: pytest.Session, data: RunData) -> RunData:
+        """Return `data`, with a note when the audit could not be kept."""
         from pytest_agentlimit.runs.audit import audit_of, keep_audit
 
         from .verdict import decide_audit
@@ -299,7 +302,9 @@ class Controller:
         try:
             keep_audit(self.config.rootpath, audit.checks)
         except OSError as error:
-            self.notes.append(f"the audit was not kept for later reports: {error.strerror}")
+            note = f"the audit was not kept for later reports: {error.strerror}"
+            return data.model_copy(update={"notes": (*data.notes, note)})
+        return data
 
     def _gate_without_checks(self, session: pytest.Session) -> None:
         gate = self.gate

@@ -17,7 +17,7 @@ from .context import ModelUnderTest
 from .options import Settings
 
 if TYPE_CHECKING:
-    from pytest_agentlimit.runs.records import Manifest, RunData
+    from pytest_agentlimit.runs.records import Manifest, RunData, TrialRecord
 
 FINAL = frozenset({"passed", "failed", "unsupported"})
 """Outcomes that stand. Whatever infrastructure, a broken fixture or a crash ended runs again."""
@@ -82,10 +82,10 @@ def require_same(manifest: Manifest, models: tuple[ModelUnderTest, ...]) -> None
             )
 
 
-def finished_trials(data: RunData) -> frozenset[str]:
-    """Return the node ids of trials that need not run again."""
+def finished_trials(data: RunData) -> dict[str, TrialRecord]:
+    """Return the trials that need not run again, by node id; of several attempts the last."""
     last = {record.plan.key: record for record in data.records}.values()
-    return frozenset(bare_nodeid(r.nodeid) for r in last if r.outcome in FINAL)
+    return {bare_nodeid(r.nodeid): r for r in last if r.outcome in FINAL}
 
 
 def _typed(config: pytest.Config, name: str) -> bool:

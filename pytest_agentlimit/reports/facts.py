@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,7 +89,7 @@ def _latency(part: ModelPart, trials: ModelTrials, gate: GateSettings) -> Fact:
     values = [value for check in trials.checks for value in check.latencies]
     n = f"n = {latency.n}"
     parts = [
-        f"median {numbers.milliseconds(latency.p50_ms)} ({_median_interval(values)})",
+        f"median {numbers.milliseconds(latency.p50_ms)} ({median_interval(values)})",
         f"P95 {numbers.milliseconds(latency.p95_ms)} ({n}{_p95_label(latency.p95_is_max)})",
     ]
     if latency.p95_upper_ms is None:
@@ -105,14 +106,17 @@ def _p95_label(is_max: bool) -> str:
     return ": the maximum" if is_max else ""
 
 
-def _median_interval(values: list[float]) -> str:
+def _bare_ms(value: float) -> str:
+    return numbers.milliseconds(value).removesuffix(" ms")
+
+
+def median_interval(values: list[float], shown: Callable[[float], str] = _bare_ms) -> str:
     """Return the interval between two order statistics that holds the median (95 %)."""
     high = quantile_upper(values, 0.5, 0.975)
     low = quantile_upper([-value for value in values], 0.5, 0.975)
     if high is None or low is None:
         return f"interval: not enough runs (need {MEDIAN_NEEDS})"
-    low_text = numbers.milliseconds(-low).removesuffix(" ms")
-    return f"{low_text}–{numbers.milliseconds(high).removesuffix(' ms')}"
+    return f"{shown(-low)}–{shown(high)}"
 
 
 def _completion(completion: CompletionPart, trials: ModelTrials) -> Fact | None:

@@ -5,10 +5,11 @@ Each fact appears only where there is something to say.
 
 from __future__ import annotations
 
+from pytest_agentlimit.measure.latency import median
 from pytest_agentlimit.reports import numbers
-from pytest_agentlimit.reports.facts import Fact
+from pytest_agentlimit.reports.facts import Fact, median_interval
 from pytest_agentlimit.runs.audit import above_null, null_score
-from pytest_agentlimit.runs.records import Manifest, RunData, TrialRecord
+from pytest_agentlimit.runs.records import CallRecord, Manifest, RunData, TrialRecord
 from pytest_agentlimit.runs.schema import ModelPart
 from pytest_agentlimit.runs.trials import ModelTrials, not_needed
 from pytest_agentlimit.text import one_line
@@ -19,6 +20,7 @@ def of_model(part: ModelPart, trials: ModelTrials, data: RunData) -> tuple[Fact,
     found = [
         _not_needed(trials, data),
         _above_null(part, trials, data.manifest),
+        _generation(trials.records),
         _cache(trials.records),
         _callers(trials),
     ]
@@ -60,6 +62,36 @@ def _above_null(part: ModelPart, trials: ModelTrials, manifest: Manifest) -> Fac
         return Fact("above null", (f"{100 * share:.1f} %: no null model passes a check ({size})",))
     null = f"{one_line(best.name)} scores {numbers.percent(best.score)}"
     return Fact("above null", (f"{100 * share:.1f} %", f"{null} ({size})"))
+
+
+def _generation(records: list[TrialRecord]) -> Fact | None:
+    """Return how soon calls begin to speak and how fast they go on (METHOD 4.5)."""
+    calls = [call for record in records for call in record.calls if call.error_kind is None]
+    firsts = [call.ttft_ms for call in calls if call.ttft_ms is not None]
+    if not firsts:
+        return None
+    parts = [
+        f"first token after {numbers.milliseconds(median(firsts))} ({median_interval(firsts)}), "
+        f"n = {numbers.count(len(firsts), 'call')}"
+    ]
+    rates = [rate for call in calls if (rate := _tokens_per_s(call)) is not None]
+    if rates:
+        middle = f"{_rate(median(rates))} tokens/s ({median_interval(rates, _rate)})"
+        parts.append(f"{middle}, n = {numbers.count(len(rates), 'call')}")
+    return Fact("generation", tuple(parts))
+
+
+def _tokens_per_s(call: CallRecord) -> float | None:
+    """Return 1 / TPOT, None where the server did not count or sent everything at once."""
+    tokens = call.usage.output_tokens
+    if call.ttft_ms is None or tokens is None or tokens < 2 or call.attempts > 1:
+        return None
+    spent_ms = call.end_ms - call.start_ms - call.ttft_ms
+    return None if spent_ms <= 0 else 1000 * (tokens - 1) / spent_ms
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _cache(records: list[TrialRecord]) -> Fact | None:
