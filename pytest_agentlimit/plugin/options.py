@@ -62,6 +62,13 @@ OPTIONS = (
         "NAME",
         repeatable=True,
     ),
+    Option(
+        "--agent-config",
+        "string",
+        "an OpenClaw config whose providers, models and agents are names of models (default: the "
+        "one OpenClaw itself would read)",
+        "FILE",
+    ),
     Option("--agent-trials", "int", "trials of every check, each with a new seed (default 1)", "N"),
     Option("--agent-seed", "int", "seed of the run; printed, so that a run can be repeated", "N"),
     Option(
@@ -144,6 +151,8 @@ class Settings:
     """What the user asked, checked; plain data without pydantic."""
 
     models: tuple[str, ...] = ()
+    config: str | None = None
+    """The OpenClaw config, an absolute path."""
     trials: int = 1
     seed: int | None = None
     min_score: float | None = None
@@ -189,6 +198,7 @@ def read_settings(config: pytest.Config) -> Settings:
     _refuse_contradictions(config, raw)
     settings = Settings(
         models=_models(raw["agentlimit_model"]),
+        config=_agent_config(raw["agentlimit_config"], config),
         trials=_whole(raw["agentlimit_trials"], "--agent-trials", 1) or defaults.trials,
         seed=_whole(raw["agentlimit_seed"], "--agent-seed", 0),
         min_score=_percentage(raw["agentlimit_min_score"]),
@@ -283,6 +293,15 @@ def _models(raw: list[str] | None) -> tuple[str, ...]:
             "another one. To repeat every check use --agent-trials=N"
         )
     return tuple(names)
+
+
+def _agent_config(raw: Any, config: pytest.Config) -> str | None:
+    """Return the path, from where the user is for the flag, from the root for the ini file."""
+    if not raw:
+        return None
+    typed = config.getoption("agentlimit_config")
+    folder = config.rootpath if typed is None else config.invocation_params.dir
+    return str(folder / Path(str(raw)).expanduser())
 
 
 def _whole(raw: Any, flag: str, least: int) -> int | None:

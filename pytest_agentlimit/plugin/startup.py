@@ -54,7 +54,12 @@ def resolve_all(
     literals = {name: literal for table in aliases for name, literal in table.items()}
     specs: list[EndpointSpec] = []
     for typed in settings.models:
-        spec = resolve(literals.get(typed, typed), root=root, environ=os.environ)
+        spec = resolve(
+            literals.get(typed, typed),
+            root=root,
+            environ=os.environ,
+            agent_config=settings.config,
+        )
         if typed in literals:
             spec = spec.model_copy(update={"name": typed, "source": "conftest.py"})
         spec = _with_options(spec, settings)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_agentlimit.runs.expected import expected_trial
-from pytest_agentlimit.runs.stopping import evidence_stop, first_flip, rounds_due
+from pytest_agentlimit.runs.stopping import EvidenceLooks, first_flip, rounds_due
 
 if TYPE_CHECKING:
     from pytest_agentlimit.runs.records import ExpectedTrial, GateSettings, TrialRecord
@@ -26,9 +26,11 @@ class Steering:
         self._bar = gate.min_score if gate.early_stop else None
         self._classify = classify
         self._due: dict[str, Counter[int]] = {}
-        self._done: dict[str, Counter[int]] = {}
-        self._checks: dict[str, dict[str, dict[int, TrialRecord]]] = {}
-        """Model to check to trial number."""
+        self._rounds: dict[str, dict[int, dict[str, TrialRecord]]] = {}
+        """Model to round to check."""
+        self._checks: dict[tuple[str, str], dict[int, TrialRecord]] = {}
+        """Model and check to trial number."""
+        self._looks: dict[str, EvidenceLooks] = {}
 
     def expect(self, trials: Iterable[ExpectedTrial]) -> None:
         """Take the trials that were collected."""
@@ -37,28 +39,30 @@ class Steering:
 
     def take(self, record: TrialRecord) -> None:
         """Take the record of a trial that will not be run again."""
-        model, number = record.plan.model, record.plan.trial
-        stem = expected_trial(record.nodeid, self._models).stem
-        trials = self._checks.setdefault(model, {}).setdefault(stem, {})
-        done = self._done.setdefault(model, Counter())
-        done[number] += number not in trials
-        trials[number] = record
         if self._classify:
-            self._look_at_check(model, stem)
-        elif self._bar is not None and done[number] >= self._due[model][number]:
-            self._look_at_rounds(model, self._bar)
+            self._take_of_check(record)
+        elif self._bar is not None and record.plan.model not in self._board.stops:
+            self._take_of_round(record, self._bar)
 
-    def _look_at_check(self, model: str, stem: str) -> None:
-        flip = first_flip(self._checks[model][stem].values())
-        if flip is not None and stem not in self._board.flips.setdefault(model, {}):
-            self._board.flips[model][stem] = flip
+    def _take_of_check(self, record: TrialRecord) -> None:
+        model, check = record.plan.model, expected_trial(record.nodeid, self._models).stem
+        trials = self._checks.setdefault((model, check), {})
+        trials[record.plan.trial] = record
+        flip = first_flip(trials.values())
+        if flip is not None and check not in self._board.flips.setdefault(model, {}):
+            self._board.flips[model][check] = flip
             self._board.publish()
 
-    def _look_at_rounds(self, model: str, bar: float) -> None:
-        if model in self._board.stops:
+    def _take_of_round(self, record: TrialRecord, bar: float) -> None:
+        model, number = record.plan.model, record.plan.trial
+        rounds = self._rounds.setdefault(model, {})
+        those = rounds.setdefault(number, {})
+        those[record.plan.check] = record
+        due = self._due.get(model, Counter())
+        if len(those) < due[number]:
             return
-        records = [r for trials in self._checks[model].values() for r in trials.values()]
-        stop = evidence_stop(records, self._due[model], bar)
+        looks = self._looks.setdefault(model, EvidenceLooks(bar))
+        stop = looks.look(lambda number: rounds.get(number, {}).values(), due)
         if stop is not None:
             self._board.stops[model] = stop.round
             self._board.publish()

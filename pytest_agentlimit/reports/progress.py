@@ -15,9 +15,9 @@ from pytest_agentlimit.measure.score import WeightedScore
 from pytest_agentlimit.reports.cells import cell_width, cut
 from pytest_agentlimit.reports.numbers import count, interval, percent
 from pytest_agentlimit.runs.expected import bare_nodeid, expected_trial
-from pytest_agentlimit.runs.records import CallRecord, CheckPlan, ExpectedTrial, TrialRecord
-from pytest_agentlimit.runs.rules import score_of
-from pytest_agentlimit.runs.trials import CheckTrials, ModelTrials
+from pytest_agentlimit.runs.records import SCORED, CheckPlan, ExpectedTrial
+from pytest_agentlimit.runs.rules import score_of_evidence
+from pytest_agentlimit.runs.trials import Evidence
 from pytest_agentlimit.text import one_line
 
 NOT_NEEDED = "not needed"
@@ -41,19 +41,48 @@ class _Check:
     left: int = 0
     closed: bool = False
     """A trial was not needed: no later one will be."""
-    records: dict[str, TrialRecord] = field(default_factory=dict)
-    _trials: CheckTrials | None = None
+    _scored: dict[str, _Scored] = field(default_factory=dict)
+    _passes: int = 0
+    _outputs: Counter[tuple[str | None, ...]] = field(default_factory=Counter)
 
-    def take(self, nodeid: str, record: TrialRecord) -> None:
-        self.records[nodeid] = record
-        self._trials = None
+    def take(self, nodeid: str, outcome: str, outputs: tuple[str | None, ...]) -> None:
+        """Count a trial, in place of an earlier attempt at it."""
+        before = self._scored.pop(nodeid, None)
+        if before is not None:
+            self._count(before, -1)
+        if outcome in SCORED:
+            self._scored[nodeid] = _Scored(outcome, outputs)
+            self._count(self._scored[nodeid], 1)
+
+    def _count(self, trial: _Scored, sign: int) -> None:
+        self._passes += sign * (trial.outcome == "passed")
+        if trial.outcome != "crashed":
+            self._outputs[trial.outputs] += sign
+            if not self._outputs[trial.outputs]:
+                del self._outputs[trial.outputs]
 
     @property
-    def trials(self) -> CheckTrials:
-        """The trials as the summary sees them; it keeps what it has counted."""
-        if self._trials is None:
-            self._trials = CheckTrials(tuple(self.records.values()))
-        return self._trials
+    def evidence(self) -> Evidence | None:
+        """What the trials are worth, as `CheckTrials.evidence` has it; None without any."""
+        n, finished = len(self._scored), self._outputs.total()
+        if not n:
+            return None
+        known = len(self._outputs) == 1 and all(map(_is_known, self._outputs))
+        if not known or finished < 2:
+            return Evidence(self._passes, n)
+        worth = n - finished + 1
+        return Evidence(self._passes * worth / n, worth)
+
+
+class _Scored(NamedTuple):
+    """A trial that counts, as far as the score needs it."""
+
+    outcome: str
+    outputs: tuple[str | None, ...]
+
+
+def _is_known(outputs: tuple[str | None, ...]) -> bool:
+    return bool(outputs) and None not in outputs
 
 
 class Progress:
@@ -139,12 +168,7 @@ class Progress:
         check = self._check(nodeid)
         if check.plan is None:
             return
-        bare = bare_nodeid(nodeid)
-        # One call with the outputs of all: only whether two trials said the same is looked at.
-        known = [output for output in outputs if output is not None]
-        said = " ".join(known) if len(known) == len(outputs) else None
-        calls = (CallRecord(start_ms=0, end_ms=0, output_digest=said),) if outputs else ()
-        check.take(bare, TrialRecord(plan=check.plan, nodeid=bare, outcome=outcome, calls=calls))
+        check.take(bare_nodeid(nodeid), outcome, tuple(outputs))
 
     def _count(self, nodeid: str, outcome: str) -> None:
         bare = bare_nodeid(nodeid)
@@ -198,8 +222,12 @@ class Progress:
         """Return the score so far of each model that has one; linear in the checks."""
         found = {}
         for name, checks in self._checks.items():
-            seen = tuple(check.trials for check in checks.values() if check.records)
-            score = score_of(ModelTrials(name, checks=seen))
+            seen = [
+                (check.plan.weight, evidence)
+                for check in checks.values()
+                if check.plan is not None and (evidence := check.evidence) is not None
+            ]
+            score = score_of_evidence(seen)
             if score is not None:
                 found[name] = score
         return found

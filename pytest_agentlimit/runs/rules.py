@@ -7,6 +7,7 @@ prints them as they are.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pytest_agentlimit.measure.evidence import for_threshold
@@ -15,7 +16,7 @@ from pytest_agentlimit.runs.budgets import P95_IS_MAX_BELOW, BudgetJudgement, ju
 from pytest_agentlimit.runs.records import GateSettings, RunData
 from pytest_agentlimit.runs.schema import ModelPart, RulePart, Verdict
 from pytest_agentlimit.runs.stopping import Stop
-from pytest_agentlimit.runs.trials import ModelTrials, needed_and_lost
+from pytest_agentlimit.runs.trials import Evidence, ModelTrials, needed_and_lost
 from pytest_agentlimit.text import one_line
 
 EPSILON = 1e-9
@@ -202,13 +203,21 @@ def score_of(trials: ModelTrials, more_rounds: int = 0) -> WeightedScore | None:
 
     `more_rounds` adds that many trials to every check at the pass rate it has.
     """
-    checks = [check for check in trials.scored_checks if check.plan.weight > 0]
-    if not checks:
+    checks = [(check.plan.weight, check.evidence) for check in trials.scored_checks]
+    return score_of_evidence(checks, more_rounds)
+
+
+def score_of_evidence(
+    checks: Iterable[tuple[float, Evidence]], more_rounds: int = 0
+) -> WeightedScore | None:
+    """Return the weighted score of checks given as weight and evidence, as `score_of` does."""
+    counted = [(weight, found) for weight, found in checks if weight > 0]
+    if not counted:
         return None
-    totals = [check.evidence.trials + more_rounds for check in checks]
-    rates = [check.evidence.passes / check.evidence.trials for check in checks]
+    totals = [found.trials + more_rounds for _, found in counted]
+    rates = [found.passes / found.trials for _, found in counted]
     passes = [min(n, rate * n) for rate, n in zip(rates, totals, strict=True)]
-    return weighted_score(passes, totals, [check.plan.weight for check in checks])
+    return weighted_score(passes, totals, [weight for weight, _ in counted])
 
 
 def _left_out(view: ModelView) -> str:

@@ -8,7 +8,7 @@ ran before the decision reached their worker do not count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Literal, NamedTuple
 
 from pytest_agentlimit.measure.evidence import EvidenceGate, for_threshold
@@ -79,29 +79,53 @@ def rounds_due(expected: Iterable[ExpectedTrial]) -> dict[str, Counter[int]]:
 def evidence_stop(records: Iterable[TrialRecord], due: Counter[int], bar: float) -> Stop | None:
     """Return where the evidence gate ends a model's run, None while it is undecided.
 
-    It looks after each complete round in which every check has a trial, and never inside one.
-    `records` hold one record a trial; `bar` is the score to reach, 0..1.
+    `records` hold one record a trial; `due` says how many each round has; `bar` is the score to
+    reach, 0..1.
     """
-    if not 0 < bar < 1:
-        return None
     rounds: dict[int, list[TrialRecord]] = {}
     for record in records:
         rounds.setdefault(record.plan.trial, []).append(record)
-    bad, good = for_threshold(bar)
-    heaviest = max((record.plan.weight for those in rounds.values() for record in those), default=1)
-    gate = EvidenceGate(bad, good, max_weight=heaviest)
-    outputs: dict[str, _Outputs] = {}
-    number = 1
-    # The last round is no early end: a run that went its full length is judged by its interval.
-    while due[number + 1] and due[number] == due[1] == len(rounds.get(number, ())):
-        for record in rounds[number]:
-            for passed in outputs.setdefault(record.plan.check, _Outputs()).take(record):
-                gate.add(passed, record.plan.weight)
-        gate.end_round()
-        if gate.verdict in ("pass", "fail"):
-            return Stop(number, gate.verdict)
-        number += 1
-    return None
+    return EvidenceLooks(bar).look(lambda number: rounds.get(number, ()), due)
+
+
+class EvidenceLooks:
+    """The evidence gate over the rounds of one model, each looked at once.
+
+    It looks after each complete round in which every check has a trial, and never inside one.
+    """
+
+    def __init__(self, bar: float) -> None:
+        self._bar = bar
+        self._gate: EvidenceGate | None = None
+        self._outputs: dict[str, _Outputs] = {}
+        self._next = 1
+
+    def look(
+        self, of_round: Callable[[int], Collection[TrialRecord]], due: Counter[int]
+    ) -> Stop | None:
+        """Return the decision when the rounds that are complete by now hold one."""
+        if not 0 < self._bar < 1:
+            return None
+        # The last round is no early end: a run of full length is judged by its interval.
+        while due[self._next + 1] and due[self._next] == due[1] == len(of_round(self._next)):
+            stop = self._look_at(of_round(self._next))
+            self._next += 1
+            if stop is not None:
+                return stop
+        return None
+
+    def _look_at(self, records: Collection[TrialRecord]) -> Stop | None:
+        if self._gate is None:
+            bad, good = for_threshold(self._bar)
+            heaviest = max(record.plan.weight for record in records)
+            self._gate = EvidenceGate(bad, good, max_weight=heaviest or 1)
+        for record in records:
+            outputs = self._outputs.setdefault(record.plan.check, _Outputs())
+            for passed in outputs.take(record):
+                self._gate.add(passed, record.plan.weight)
+        self._gate.end_round()
+        verdict = self._gate.verdict
+        return Stop(self._next, verdict) if verdict in ("pass", "fail") else None
 
 
 class _Outputs:

@@ -6,6 +6,7 @@ Summary and gate both start here, so that they cannot disagree on what a trial i
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -125,6 +126,17 @@ def model_trials(data: RunData) -> list[ModelTrials]:
     Of several attempts at a trial the last one counts, and nothing after the point where a run
     was decided. Checks stand in the order of their files and lines.
     """
+    global _latest
+    # Summary, gate, notes and view all start here, with the same run.
+    if _latest is None or _latest[0]() is not data:
+        _latest = weakref.ref(data), _model_trials(data)
+    return list(_latest[1])
+
+
+_latest: tuple[weakref.ref[RunData], list[ModelTrials]] | None = None
+
+
+def _model_trials(data: RunData) -> list[ModelTrials]:
     names = [entry.name for entry in data.manifest.models]
     needed = needed_trials(data, lambda record: expected_trial(record.nodeid, names))
     everything = not needed.stops and not needed.flips
