@@ -187,7 +187,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.read_text().splitlines()) <= 160
+    assert len(README.read_text().splitlines()) <= 170
 
 
 # references, against the code they describe
