@@ -144,6 +144,8 @@ class ScriptedEndpoint:
     `dialect` decides what `spec` and `url` say; every dialect is answered on its own path, as are
     model lists on GET. `routes` answer further paths, or these in another way. With `api_key`,
     requests without that key get 401. Use it as a context manager, or `close` it.
+
+    Its model lists say `"owned_by": "scripted"`, so a run sends it no warm-up.
     """
 
     def __init__(
@@ -248,10 +250,11 @@ class ScriptedEndpoint:
 
     def _listing(self, route: str) -> Answer:
         name = self.model
+        whose = {"owned_by": "scripted"}  # no warm-up: it would take a reply out of the script
         lists: dict[str, Any] = {
             "/": {"scripted": True},
-            "/v1/models": {"object": "list", "data": [{"id": name, "object": "model"}]},
-            "/api/tags": {"models": [{"name": name, "model": name}]},
+            "/v1/models": {"object": "list", "data": [{"id": name, "object": "model", **whose}]},
+            "/api/tags": {"models": [{"name": name, "model": name, **whose}]},
         }
         if route in lists:
             answer = raw(json.dumps(lists[route]).encode())

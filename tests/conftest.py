@@ -24,8 +24,10 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     for name in list(os.environ):
-        if name.startswith("GITHUB_"):  # else our own CI gets a job summary from every test
+        # GITHUB_: else our own CI gets a job summary from every test
+        if name.startswith(("GITHUB_", "OPENCLAW_", "CLAWDBOT_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OPENCLAW_HOME", os.devnull)  # nobody's own config is read
 
 
 @pytest.fixture

@@ -24,7 +24,15 @@ ROOMS: dict[str, set[str]] = {
 THIRD_PARTY: dict[str, set[str]] = {
     "chat": {"pydantic", "jsonschema", "referencing"},
     "measure": set(),
-    "endpoints": {"httpx", "pydantic", "platformdirs", "filelock", "xllamacpp"},
+    "endpoints": {
+        "httpx",
+        "pydantic",
+        "platformdirs",
+        "filelock",
+        "xllamacpp",
+        "pynvml",
+        "pyjson5",
+    },
     "agents": {"pydantic", "jsonschema"},
     "runs": {"pydantic", "filelock"},
     "reports": set(),

@@ -210,16 +210,16 @@ def loosely(line: str) -> str:
 def printed_by(pytester: pytest.Pytester, command: str) -> list[str]:
     """Run one command of a chain in the folder of the test."""
     program, *arguments = shlex.split(command)
-    if program == "agentlimit":
-        main = [sys.executable, "-c", "from pytest_agentlimit.cli import main; main()"]
-        return pytester.run(*main, *arguments).outlines
-    assert program == "pytest"
     with ExitStack() as stack:
         for name, script in SCRIPTS.items():
             replies = script() if callable(script) else [script]
-            if f"--agent-model={name}" in arguments:
+            if {name, f"--agent-model={name}"} & set(arguments):
                 server = stack.enter_context(ScriptedEndpoint(replies, model=name[1:]))
                 arguments = [a.replace(name, server.spec) for a in arguments]
+        if program == "agentlimit":
+            main = [sys.executable, "-c", "from pytest_agentlimit.cli import main; main()"]
+            return pytester.run(*main, *arguments).outlines
+        assert program == "pytest"
         result = pytester.runpytest(*arguments)
     return [*result.outlines, *result.errlines]
 

@@ -5,7 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("pydantic", "httpx", "typer", "rich", "jsonschema", "xllamacpp", "syrupy", "platformdirs")
+HEAVY = (
+    "pydantic",
+    "httpx",
+    "typer",
+    "rich",
+    "jsonschema",
+    "pyjson5",
+    "xllamacpp",
+    "syrupy",
+    "platformdirs",
+)
 PROBE = """
 import json, sys, pytest
 class Probe:

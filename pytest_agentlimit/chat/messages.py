@@ -194,6 +194,10 @@ class Usage(Frozen):
     estimated: bool = False
 
 
+COLD_LOAD_S = 0.5
+"""From so much `load_s` on a call was cold; warm ones have up to 0.2 s of it (ollama#12443)."""
+
+
 class ServerTimings(Frozen):
     """The server's own clocks, in seconds; None is not reported."""
 

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from pytest_agentlimit import __version__
-from pytest_agentlimit.cli import compare, lock, merge, models, pull, regate, report, runs
+from pytest_agentlimit.cli import (
+    compare,
+    doctor,
+    fit,
+    lock,
+    merge,
+    models,
+    pull,
+    regate,
+    report,
+    runs,
+)
 from pytest_agentlimit.errors import AgentLimitError
 
 app = typer.Typer(
@@ -19,6 +30,8 @@ app = typer.Typer(
 )
 app.command("pull")(pull.pull)
 app.command("models")(models.models)
+app.command("doctor")(doctor.doctor)
+app.command("fit")(fit.fit)
 app.command("report")(report.report)
 app.command("regate")(regate.regate)
 app.command("merge")(merge.merge)

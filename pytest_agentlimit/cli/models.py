@@ -6,9 +6,12 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+
+if TYPE_CHECKING:
+    from pytest_agentlimit.endpoints.spec import EndpointSpec
 
 
 class _Row(NamedTuple):
@@ -17,9 +20,14 @@ class _Row(NamedTuple):
     state: str
 
 
-def models() -> None:
+def models(
+    agent_config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="An OpenClaw config; default: the one it would read."),
+    ] = None,
+) -> None:
     """List the models that can be used right now; each name works after --agent-model=."""
-    rows, notes = _rows(Path.cwd())
+    rows, notes = _rows(Path.cwd(), agent_config)
     from pytest_agentlimit.cli.table import print_table
 
     print_table(("name", "what it is", "state"), rows)
@@ -27,8 +35,8 @@ def models() -> None:
         typer.echo(note)
 
 
-def _rows(root: Path) -> tuple[list[_Row], list[str]]:
-    rows = [*_configured(root), *_embedded()]
+def _rows(root: Path, agent_config: str | None) -> tuple[list[_Row], list[str]]:
+    rows = [*_configured(root), *_openclaw(root, agent_config), *_embedded()]
     found, notes = _discovered({row.name for row in rows})
     return [*rows, *found, *_nulls()], notes
 
@@ -46,11 +54,37 @@ def _configured(root: Path) -> Iterator[_Row]:
         except UsageProblem as error:
             yield _Row(shown, where, f"cannot be used: {one_line(str(error), 300)}")
             continue
-        variable = spec.api_key_env
-        missing = bool(variable) and not os.environ.get(variable or "")
-        place = spec.gguf or spec.base_url
-        what = f"{where}: {one_line(spec.model, 80)} at {one_line(place)}"
-        yield _Row(shown, what, f"needs ${variable}, which is not set" if missing else "configured")
+        yield _usable(shown, where, spec)
+
+
+def _usable(name: str, where: str, spec: EndpointSpec) -> _Row:
+    from pytest_agentlimit.text import one_line
+
+    variable = spec.api_key_env
+    missing = bool(variable) and not os.environ.get(variable or "")
+    place = spec.gguf or spec.base_url
+    what = f"{where}: {one_line(spec.model, 80)} at {one_line(place)}"
+    return _Row(name, what, f"needs ${variable}, which is not set" if missing else "configured")
+
+
+def _openclaw(root: Path, given: str | None) -> Iterator[_Row]:
+    from pytest_agentlimit.endpoints.openclaw import listed, open_config
+    from pytest_agentlimit.errors import UsageProblem
+    from pytest_agentlimit.text import one_line
+
+    where = "OpenClaw config"
+    try:
+        config = open_config(given, root, os.environ)
+        for name, spec, problem in listed(config) if config else ():
+            shown, where = one_line(name, 80), config.file if config else where
+            if spec is None:
+                yield _Row(shown, where, f"cannot be used: {one_line(problem, 300)}")
+            else:
+                yield _usable(shown, where, spec)
+    except UsageProblem as error:
+        if given is not None:
+            raise
+        yield _Row("openclaw:primary", where, f"cannot be used: {one_line(str(error), 300)}")
 
 
 def _embedded() -> Iterator[_Row]:

@@ -31,7 +31,7 @@ from pytest_agentlimit.endpoints.outgoing import (
 )
 from pytest_agentlimit.endpoints.reading import ReplyReader, parse_probe
 from pytest_agentlimit.endpoints.spec import EndpointSpec
-from pytest_agentlimit.endpoints.timing import Exchange, Guard, Stopwatch
+from pytest_agentlimit.endpoints.timing import Exchange, Guard, Stopwatch, note_arrivals
 from pytest_agentlimit.errors import EndpointError, StreamFailure, UsageProblem
 from pytest_agentlimit.text import one_line
 
@@ -181,7 +181,7 @@ class EndpointClient:
                 kind = response.headers.get("content-type", "")
                 reader = ReplyReader(self.spec, request, kind, redact)
                 self._read(response, reader, guard, watch)
-                watch.stop()
+                watch.finish()
                 return self._dressed(reader.result(), reader, request, body, watch)
             except EndpointError as error:
                 partial = reader.partial() if reader else None
@@ -200,9 +200,10 @@ class EndpointClient:
 
         def trace(event: str, info: dict[str, Any]) -> None:
             watch.start()  # the first event is the first step towards the network
-            if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-                guard.attach(info["return_value"])
+            if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
                 watch.connect_s = watch.now()
+                note_arrivals(info["return_value"], self._clock)
+                guard.attach(info["return_value"])
             if event == "http11.send_request_headers.started":
                 watch.reused = watch.connect_s is None
 
@@ -218,7 +219,8 @@ class EndpointClient:
             extensions={"trace": trace},
         )
         response = self._hand_over(request, guard)
-        watch.first_byte_s = watch.now()
+        watch.follow(response.extensions.get("network_stream"))
+        watch.first_byte_s = watch.arrival()
         guard.attach(response.extensions.get("network_stream"))
         # The body's read time-out is taken when reading starts; the guard is finer and comes first.
         request.extensions["timeout"]["read"] = limits.total_s + _BACKSTOP_S
@@ -250,9 +252,8 @@ class EndpointClient:
     ) -> None:
         try:
             for chunk in response.iter_bytes():
-                at_s = watch.now()
                 guard.chunk_seen()
-                reader.feed(chunk, at_s)
+                reader.feed(chunk, watch.arrival())
                 if guard.expired:
                     break
         except httpx.DecodingError:

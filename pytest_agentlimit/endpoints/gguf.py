@@ -6,16 +6,20 @@ Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 an
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _VERSIONS = (2, 3)
-# Sizes in bytes of the scalar value types by number; 8 is a string, 9 an array.
-_SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+# The scalar value types by number, as struct spells them; 8 is a string, 9 an array.
+_SCALARS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
-_UNSIGNED = {4: "<I", 10: "<Q"}
 _MAX_KEYS = 10_000
 _MAX_KEY_BYTES = 65_535
+_MAX_TEXT_BYTES = 65_535
+_MAX_ITEMS = 4096
+TOKENS = "tokenizer.ggml.tokens"
+"""The key of the vocabulary, in `metadata` as the number of its tokens."""
 
 
 class GGUFError(ValueError):
@@ -29,31 +33,73 @@ def context_length(path: Path) -> int | None:
     for a file that cannot be read.
     """
     with path.open("rb") as file:
-        magic = file.read(4)
-        if magic != b"GGUF":
-            raise GGUFError(f"it begins with {magic!r}, not with the magic GGUF")
-        version, _tensors, keys = struct.unpack("<IQQ", _exactly(file, 20))
-        if version not in _VERSIONS:
-            raise GGUFError(f"its GGUF version is {version}, and only versions 2 and 3 are known")
-        if keys > _MAX_KEYS:
-            raise GGUFError(f"its head claims {keys} keys")
-        for _ in range(keys):
-            key = _text(file)
-            (kind,) = struct.unpack("<I", _exactly(file, 4))
-            if key.endswith(b".context_length") and kind in _UNSIGNED:
-                layout = _UNSIGNED[kind]
-                return int(struct.unpack(layout, _exactly(file, struct.calcsize(layout)))[0])
-            if key.startswith(b"tokenizer."):
+        for key, kind in _entries(file):
+            if key.endswith(".context_length") and kind in (4, 10):
+                return int(_value(file, kind))
+            if key.startswith("tokenizer."):
                 return None  # the arrays of the vocabulary come last, and are long
-            _skip(file, kind)
     return None
 
 
-def _text(file: BinaryIO) -> bytes:
+def metadata(path: Path) -> dict[str, Any]:
+    """Return what the head says of the model: numbers, truth values, texts, tuples of numbers.
+
+    Texts and arrays that are long are left out; of the vocabulary (`TOKENS`) the size is told.
+    Raises as `context_length` does.
+    """
+    found: dict[str, Any] = {}
+    with path.open("rb") as file:
+        for key, kind in _entries(file):
+            if key == TOKENS and kind == _ARRAY:
+                found[key] = struct.unpack("<IQ", _exactly(file, 12))[1]
+                if any(name.endswith(".block_count") for name in found):
+                    break  # what follows are the long arrays of the vocabulary
+            elif (value := _value(file, kind)) is not None:
+                found[key] = value
+    return found
+
+
+def _entries(file: BinaryIO) -> Iterator[tuple[str, int]]:
+    """Yield each key and the type of its value, the file standing at the value."""
+    magic = file.read(4)
+    if magic != b"GGUF":
+        raise GGUFError(f"it begins with {magic!r}, not with the magic GGUF")
+    version, _tensors, keys = struct.unpack("<IQQ", _exactly(file, 20))
+    if version not in _VERSIONS:
+        raise GGUFError(f"its GGUF version is {version}, and only versions 2 and 3 are known")
+    if keys > _MAX_KEYS:
+        raise GGUFError(f"its head claims {keys} keys")
+    for _ in range(keys):
+        key = _text(file)
+        (kind,) = struct.unpack("<I", _exactly(file, 4))
+        start = file.tell()
+        yield key, kind
+        file.seek(start)
+        _skip(file, kind)
+
+
+def _value(file: BinaryIO, kind: int) -> Any:
+    """Return the value the file stands at, None when it is long or of an unknown type."""
+    if kind == _STRING:
+        (size,) = struct.unpack("<Q", _exactly(file, 8))
+        small = size <= _MAX_TEXT_BYTES
+        return _exactly(file, size).decode("utf-8", "replace") if small else None
+    if kind == _ARRAY:
+        inner, count = struct.unpack("<IQ", _exactly(file, 12))
+        return _numbers(file, inner, count) if inner in _SCALARS and count <= _MAX_ITEMS else None
+    return _numbers(file, kind, 1)[0] if kind in _SCALARS else None
+
+
+def _numbers(file: BinaryIO, kind: int, count: int) -> tuple[Any, ...]:
+    layout = f"<{count}{_SCALARS[kind]}"
+    return struct.unpack(layout, _exactly(file, struct.calcsize(layout)))
+
+
+def _text(file: BinaryIO) -> str:
     (size,) = struct.unpack("<Q", _exactly(file, 8))
     if size > _MAX_KEY_BYTES:
         raise GGUFError("its head holds a key that is too long")
-    return _exactly(file, size)
+    return _exactly(file, size).decode("utf-8", "replace")
 
 
 def _skip(file: BinaryIO, kind: int) -> None:
@@ -65,12 +111,12 @@ def _skip(file: BinaryIO, kind: int) -> None:
         if inner == _ARRAY:
             raise GGUFError("its head holds arrays in arrays")
         if inner in _SCALARS:
-            _forward(file, count * _SCALARS[inner])
+            _forward(file, count * struct.calcsize(f"<{_SCALARS[inner]}"))
         else:
             for _ in range(count):
                 _skip(file, inner)
     elif kind in _SCALARS:
-        _forward(file, _SCALARS[kind])
+        _forward(file, struct.calcsize(f"<{_SCALARS[kind]}"))
     else:
         raise GGUFError(f"its head holds a value of unknown type {kind}")
 

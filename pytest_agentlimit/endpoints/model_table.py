@@ -104,7 +104,7 @@ def _spec(name: str, table: _Table, place: str, where: str, folder: Path) -> End
 
 def _address(base_url: str, place: str) -> str:
     """Return the address without a trailing slash; only plain http and https will do."""
-    if not _ADDRESS.fullmatch(base_url):
+    if not is_address(base_url):
         raise UsageProblem(
             f"{place}: base_url must be an http:// or https:// address and nothing more, "
             'such as "http://127.0.0.1:8000/v1"; dialect and model are keys of their own'
@@ -114,6 +114,11 @@ def _address(base_url: str, place: str) -> str:
     return base_url.rstrip("/")
 
 
+def is_address(base_url: str) -> bool:
+    """Return True for a plain http or https address: no query, no fragment, no spaces."""
+    return _ADDRESS.fullmatch(base_url) is not None
+
+
 def _weights(gguf: str | None, folder: Path) -> str | None:
     if gguf is None or gguf in catalog.MODELS:
         return gguf
@@ -121,13 +126,18 @@ def _weights(gguf: str | None, folder: Path) -> str | None:
 
 
 def _deadlines(timeout: float | str | None, place: str) -> Deadlines:
-    """Return the deadlines that a total of `timeout` leaves; a whole reply's first byte is last."""
     if timeout is None:
         return Deadlines()
     try:
-        total_s = duration_ms(timeout) / 1000 if isinstance(timeout, str) else timeout
+        return deadlines_within(
+            duration_ms(timeout) / 1000 if isinstance(timeout, str) else timeout
+        )
     except ValueError as error:
         raise UsageProblem(f"{place}: timeout: {one_line(str(error))}") from None
+
+
+def deadlines_within(total_s: float) -> Deadlines:
+    """Return the deadlines that `total_s` seconds leave; a whole reply's first byte is last."""
     usual = Deadlines()
     return Deadlines(
         connect_s=min(usual.connect_s, total_s),
@@ -147,9 +157,15 @@ def _refuse_unknown(table: dict[str, Any], place: str) -> None:
             raise UsageProblem(f"{place}: unknown key {one_line(key)!r}; {hint}")
 
 
+def holds_secret(key: str, value: Any) -> bool:
+    """Return True when `value` is a key by what it is called or by how it begins."""
+    named = _KEY_NAMES.fullmatch(key) is not None
+    return named or (isinstance(value, str) and _KEY_LIKE.match(value) is not None)
+
+
 def _refuse_secrets(table: dict[str, Any], place: str) -> None:
     for key, value in table.items():
-        if _KEY_NAMES.fullmatch(key) or (isinstance(value, str) and _KEY_LIKE.match(value)):
+        if holds_secret(key, value):
             raise UsageProblem(f"{place}: {one_line(key)}: {_NO_SECRETS}")
     variable = table.get("api_key_env")
     if isinstance(variable, str) and not _VARIABLE.fullmatch(variable):

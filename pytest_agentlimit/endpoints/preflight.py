@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import re
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_agentlimit.chat.messages import ChatRequest
 from pytest_agentlimit.endpoints import failures
@@ -30,9 +30,20 @@ from pytest_agentlimit.text import one_line
 PROBE_S = 5.0
 """Seconds that one probe may take."""
 
-_LISTS = {"openai": "/models", "anthropic": "/v1/models", "ollama": "/api/tags"}
+LISTS = {"openai": "/models", "anthropic": "/v1/models", "ollama": "/api/tags"}
 _OWNERS = {"llamacpp": "llama.cpp", "vllm": "vLLM", "library": "Ollama"}
 """Engines by what `owned_by` says in their model lists."""
+
+
+class Asks(Protocol):
+    """What asks a server for JSON: an EndpointClient, or one that counts."""
+
+    spec: EndpointSpec
+
+    def get_json(
+        self, path: str, *, from_root: bool = False, body: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the JSON that the server answers; raises EndpointError."""
 
 
 def inspect_endpoint(spec: EndpointSpec, *, client: EndpointClient | None = None) -> dict[str, Any]:
@@ -46,10 +57,10 @@ def inspect_endpoint(spec: EndpointSpec, *, client: EndpointClient | None = None
         return _fingerprint(spec, engine="null")
     with nullcontext(client) if client else _probing(spec) as probe:
         try:
-            models = probe.get_json(_LISTS[spec.dialect])
+            models = probe.get_json(LISTS[spec.dialect])
         except EndpointError:
             models = None
-        return _inspect(probe, models)
+        return inspect_listed(probe, models)
 
 
 def require_usable(spec: EndpointSpec) -> dict[str, Any]:
@@ -63,12 +74,12 @@ def require_usable(spec: EndpointSpec) -> dict[str, Any]:
         return _fingerprint(spec, engine="null")
     with _probing(spec) as probe:
         try:
-            models = probe.get_json(_LISTS[spec.dialect])
+            models = probe.get_json(LISTS[spec.dialect])
         except EndpointError as error:
             _refuse(probe, error)
             models = None
-        _require_model(spec, models)
-        return _inspect(probe, models)
+        require_model(spec, models)
+        return inspect_listed(probe, models)
 
 
 def absence(spec: EndpointSpec) -> str | None:
@@ -80,12 +91,22 @@ def absence(spec: EndpointSpec) -> str | None:
         return None
     with _probing(spec) as probe:
         try:
-            probe.get_json(_LISTS[spec.dialect])
+            probe.get_json(LISTS[spec.dialect])
         except (Unreachable, DeadlineExceeded) as error:
             return str(error)
         except EndpointError:
             return None
     return None
+
+
+def owner(spec: EndpointSpec) -> str | None:
+    """Return what the server's model list says of who serves it, None when it does not say."""
+    with _probing(spec) as probe:
+        try:
+            entries = _entries(probe.get_json(LISTS[spec.dialect])) or [{}]
+        except EndpointError:
+            return None
+    return _text(entries[0].get("owned_by"))
 
 
 def _probing(spec: EndpointSpec) -> EndpointClient:
@@ -112,7 +133,7 @@ def _refuse(client: EndpointClient, error: EndpointError) -> None:
     page = isinstance(error, NotTheProtocol) and error.kind == "html"
     if isinstance(error, Unreachable) or status in (301, 302, 307, 308, 401, 403, 503):
         raise EndpointUnusable(str(error)) from None
-    if (status == 404 or page) and (better := _better_base(client)):
+    if (status == 404 or page) and (better := better_base(spec)):
         raise EndpointUnusable(
             f"{spec.base_url} has no model list, and {better} has one: "
             f"{failures.v1_rule(spec)}. Next: write {better}"
@@ -121,24 +142,24 @@ def _refuse(client: EndpointClient, error: EndpointError) -> None:
         raise EndpointUnusable(str(error)) from None
 
 
-def _better_base(client: EndpointClient) -> str | None:
+def better_base(spec: EndpointSpec) -> str | None:
     """Return the base URL with /v1 added or taken away, when a model list is there."""
-    base = client.spec.base_url.rstrip("/")
-    if client.spec.dialect == "openai":
+    base = spec.base_url.rstrip("/")
+    if spec.dialect == "openai":
         other = None if base.endswith("/v1") else base + "/v1"
     else:
         other = base.removesuffix("/v1") if base.endswith("/v1") else None
     if other is None:
         return None
-    with EndpointClient(client.spec.model_copy(update={"base_url": other})) as probe:
+    with EndpointClient(spec.model_copy(update={"base_url": other})) as probe:
         try:
-            models = probe.get_json(_LISTS[client.spec.dialect])
+            models = probe.get_json(LISTS[spec.dialect])
         except EndpointError:
             return None
     return other if _entries(models) is not None else None
 
 
-def _require_model(spec: EndpointSpec, models: Any) -> None:
+def require_model(spec: EndpointSpec, models: Any) -> None:
     """Raise EndpointUnusable when a server lists its models and the one asked for is not there."""
     entries = _entries(models) or []
     names = [name for entry in entries if isinstance(name := _name(entry), str)]
@@ -158,7 +179,8 @@ def _require_model(spec: EndpointSpec, models: Any) -> None:
     )
 
 
-def _inspect(client: EndpointClient, models: Any) -> dict[str, Any]:
+def inspect_listed(client: Asks, models: Any) -> dict[str, Any]:
+    """Return the fingerprint of `inspect_endpoint`, the model list being known already."""
     spec = client.spec
     entries = _entries(models) or []
     if spec.dialect == "ollama":
@@ -176,7 +198,7 @@ def _inspect(client: EndpointClient, models: Any) -> dict[str, Any]:
     return _fingerprint(spec, engine=engine)
 
 
-def _inspect_llama_cpp(client: EndpointClient) -> dict[str, Any]:
+def _inspect_llama_cpp(client: Asks) -> dict[str, Any]:
     props = _asked(client, "/props")
     settings = _dict(props.get("default_generation_settings"))
     return _fingerprint(
@@ -190,7 +212,7 @@ def _inspect_llama_cpp(client: EndpointClient) -> dict[str, Any]:
     )
 
 
-def _inspect_ollama(client: EndpointClient, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _inspect_ollama(client: Asks, entries: list[dict[str, Any]]) -> dict[str, Any]:
     spec = client.spec
     names = (spec.model, f"{spec.model}:latest")
     version = _asked(client, "/api/version").get("version")
@@ -230,7 +252,7 @@ def _fingerprint(spec: EndpointSpec, **known: Any) -> dict[str, Any]:
     }
 
 
-def _asked(client: EndpointClient, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def _asked(client: Asks, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the object that a route of the host answers, empty when there is none."""
     try:
         return _dict(client.get_json(path, from_root=True, body=body))

@@ -28,6 +28,7 @@ from pytest_agentlimit.endpoints.spec import EndpointSpec
 from pytest_agentlimit.errors import ModelNotFound, UsageProblem
 from pytest_agentlimit.text import one_line
 
+_SHOWN = 40
 CONFIG_FILES = ("pyproject.toml", "agentlimit.toml")
 
 
@@ -39,13 +40,17 @@ class _Search:
     root: Path
     environ: Mapping[str, str]
     probes: Sequence[Probe] | None
+    agent_config: str | None = None
     seen: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
     def note(self, place: str, names: Sequence[str], nothing: str) -> None:
         """Remember what a place offers, for the message of a name that is not found."""
         self.names += names
-        self.seen.append(f"{place}: {', '.join(one_line(name, 80) for name in names) or nothing}")
+        shown = [one_line(name, 80) for name in names[:_SHOWN]]
+        if len(names) > _SHOWN:
+            shown.append(f"and {len(names) - _SHOWN} more")
+        self.seen.append(f"{place}: {', '.join(shown) or nothing}")
 
 
 def resolve(
@@ -54,14 +59,16 @@ def resolve(
     root: Path,
     environ: Mapping[str, str],
     probes: Sequence[Probe] | None = None,
+    agent_config: str | None = None,
 ) -> EndpointSpec:
     """Return the endpoint that `name` stands for; `source` says in words which rule knew it.
 
     `root` holds the config files, and the relative paths in them count from there. `probes`
-    replaces the loopback ports that are looked at. Raises ModelNotFound, listing what was looked at
+    replaces the loopback ports that are looked at, `agent_config` the places where OpenClaw's
+    config is looked for. Raises ModelNotFound, listing what was looked at
     and the nearest names, or UsageProblem for a name or a config file that cannot work.
     """
-    search = _Search(name.strip(), root, environ, probes)
+    search = _Search(name.strip(), root, environ, probes, agent_config)
     if not search.name:
         raise UsageProblem("the model's name is empty: `agentlimit models` lists what there is")
     for rule in _RULES:
@@ -102,6 +109,32 @@ def _config(search: _Search) -> EndpointSpec | None:
         names = [name for name, (where, _) in tables.items() if where == file]
         search.note(file, names, "no model tables in it" if there else "no such file")
     return None
+
+
+def _openclaw(search: _Search) -> EndpointSpec | None:
+    """A config that was not asked for is another program's: when it is broken, that is noted."""
+    from pytest_agentlimit.endpoints import openclaw
+
+    asked = (
+        search.agent_config is not None
+        or search.name == openclaw.PRIMARY
+        or search.name.startswith(openclaw.AGENT)
+    )
+    try:
+        config = openclaw.open_config(search.agent_config, search.root, search.environ)
+        names = openclaw.names(config) if config else []
+    except UsageProblem as error:
+        if asked:
+            raise
+        search.seen.append(f"OpenClaw config: {one_line(str(error), 300)}")
+        return None
+    if config is None:
+        search.note("OpenClaw config", [], "none (~/.openclaw/openclaw.json or an older name)")
+        return None
+    spec = openclaw.find_spec(config, search.name)
+    if spec is None:
+        search.note(f"OpenClaw config {config.file}", names, "no models in it")
+    return spec
 
 
 def _embedded(search: _Search) -> EndpointSpec | None:
@@ -145,6 +178,7 @@ def _discovered(search: _Search) -> EndpointSpec | None:
 _RULES: tuple[Callable[[_Search], EndpointSpec | None], ...] = (
     _literal,
     _config,
+    _openclaw,
     _embedded,
     _discovered,
 )

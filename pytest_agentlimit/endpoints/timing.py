@@ -1,7 +1,7 @@
 """The clocks of one call and the watch over its deadlines (PROTOCOLS R5, R6).
 
-`Stopwatch` reads the client's clock, `Guard` ends a call whose server went silent, `Exchange` is
-what one call leaves behind for a recorder.
+`Stopwatch` reads the client's clock, `Arrivals` notes when a connection's bytes came, `Guard` ends
+a call whose server went silent, `Exchange` is what one call leaves behind for a recorder.
 """
 
 from __future__ import annotations
@@ -65,6 +65,30 @@ class Exchange(Frozen):
         return self.ended - self.started - self.backoff_s
 
 
+class Arrivals:
+    """A connection's `read`, which notes the clock value at which it last returned.
+
+    Between the bytes and the loop that takes them lies the HTTP library's own work: half a
+    millisecond for the first chunk, since after a wait for the server no code is in the caches.
+    """
+
+    def __init__(self, read: Callable[..., bytes], clock: Callable[[], float]) -> None:
+        self._read = read
+        self._clock = clock
+        self.last = clock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> bytes:
+        """Return what the connection's own `read` returns."""
+        data = self._read(*args, **kwargs)
+        self.last = self._clock()
+        return data
+
+
+def note_arrivals(network_stream: Any, clock: Callable[[], float]) -> None:
+    """Make a new connection (httpcore's network stream) note when its bytes come."""
+    network_stream.read = Arrivals(network_stream.read, clock)
+
+
 class Stopwatch:
     """The clock values of one call; back-off is taken out of every mark.
 
@@ -76,7 +100,8 @@ class Stopwatch:
         self._clock = clock
         self._running = False
         self._ended: float | None = None
-        self.started = clock()
+        self._arrivals: Arrivals | None = None
+        self.started = self._attempt_began = clock()
         self.backoff_s = 0.0
         self.attempts = 1
         self.connect_s: float | None = None
@@ -90,7 +115,7 @@ class Stopwatch:
         """Take the start of the call; only the first start counts."""
         if not self._running:
             self._running = True
-            self.started = self._clock()
+            self.started = self._attempt_began = self._clock()
 
     def stop(self) -> float:
         """Return the clock value at the end of the call; only the first stop takes it."""
@@ -98,17 +123,40 @@ class Stopwatch:
             self._ended = self._clock()
         return self._ended
 
+    def finish(self) -> None:
+        """End the call at its last bytes, unless it was stopped before."""
+        if self._ended is None:
+            self._ended = self._arrived()
+
     def now(self) -> float:
         """Return the seconds since the start, back-off left out."""
         return self._clock() - self.started - self.backoff_s
+
+    def arrival(self) -> float:
+        """Return the mark at which the latest bytes came."""
+        return self._arrived() - self.started - self.backoff_s
+
+    def follow(self, network_stream: Any) -> None:
+        """Name the connection of the attempt: httpcore's network stream, or None."""
+        read = getattr(network_stream, "read", None)
+        self._arrivals = read if isinstance(read, Arrivals) else None
+
+    def _arrived(self) -> float:
+        arrivals = self._arrivals
+        # Bytes from before the attempt, sent unasked on a pooled connection, are no sign of when
+        # it was answered; a transport without a network tells nothing at all.
+        if arrivals is None or arrivals.last < self._attempt_began:
+            return self._clock()
+        return arrivals.last
 
     def back_off(self, seconds: float, sleep: Callable[[float], None]) -> None:
         """Sleep before another attempt, off the clock."""
         before = self._clock()
         sleep(seconds)
-        self.backoff_s += self._clock() - before
+        self._attempt_began = self._clock()
+        self.backoff_s += self._attempt_began - before
         self.attempts += 1
-        self._ended = self.connect_s = self.first_byte_s = None
+        self._ended = self.connect_s = self.first_byte_s = self._arrivals = None
 
     def timing(
         self,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from .board import Board
+from .warmth import IdleWatch
 
 if TYPE_CHECKING:
     import pluggy
@@ -32,6 +33,8 @@ class ModelUnderTest:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     max_inflight: int = 1
     """Calls at a time, over all workers."""
+    can_be_cold: bool = False
+    """A warm-up comes before its first trial, and after idle minutes."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class RunContext:
     clients: dict[str, EndpointClient] = field(default_factory=dict)
     observer: Callable[[Exchange], None] | None = None
     """Who takes the exchanges of the trial that runs in this process, if one does."""
+    idle: IdleWatch = field(default_factory=IdleWatch)
 
     def to_worker(self) -> dict[str, Any]:
         """Return plain builtins for an xdist worker."""

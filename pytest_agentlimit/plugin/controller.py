@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_agentlimit.runs.records import GateSettings, RunData
 
     from .breaker import Breaker
+    from .power import Power
     from .reporting import FinishedRun
     from .startup import Endpoints
     from .steering import Steering
@@ -60,9 +61,11 @@ class Controller:
         self.gate: GateSettings | None = None
         self.steering: Steering | None = None
         self.breaker: Breaker | None = None
+        self.power: Power | None = None
         self.failures = Failures()
         self.plans: dict[str, dict[str, Any]] = {}
         self.expected: dict[str, None] = {}
+        self.warm = False
         self.rerunning: set[str] = set()
         """Trials that pytest-rerunfailures is about to run again."""
         self.notes: list[str] = []
@@ -113,6 +116,7 @@ class Controller:
         from pytest_agentlimit.runs.journal import new_run_id, runs_folder
 
         from .breaker import Breaker
+        from .power import Power
         from .startup import why_gone
         from .steering import Steering
 
@@ -123,6 +127,7 @@ class Controller:
         names = [model.name for model in self.context.models]
         classify = self.settings.purpose == "classify"
         self.steering = Steering(board, names, gate, classify=classify)
+        self.power = Power(self.context)
         self.breaker = Breaker(board, lambda name: why_gone(self.context.spec(name)))
         if self.earlier is not None:
             self._take_over(self.earlier)
@@ -193,6 +198,9 @@ class Controller:
         if self.endpoints is None or not nodeids:
             return  # a session without a check leaves no folder behind
         folder = self._open_folder()
+        self._warm_up(nodeids)
+        if self.power is not None:
+            self.power.start()
         new = [nodeid for nodeid in map(bare_nodeid, nodeids) if nodeid not in self.expected]
         if not new:
             return
@@ -201,6 +209,15 @@ class Controller:
         if self.steering is not None:
             names = [model.name for model in self.context.models]
             self.steering.expect(expected_trial(nodeid, names) for nodeid in new)
+
+    def _warm_up(self, nodeids: list[str]) -> None:
+        """Warm up what the trials will ask, once, and keep what it took in the run's folder."""
+        from .warmth import warm_all
+
+        if not self.warm and self.folder is not None:
+            self.warm = True
+            for note in warm_all(self.context, nodeids, self.config.hook):
+                self.folder.note(note)
 
     # trials
 
@@ -261,7 +278,8 @@ class Controller:
             for name, why in self.context.board.gone.items()
         ]
         self.context.board.remove()
-        self.folder.finish(time.perf_counter() - self.started, self.notes)
+        used = self.power.stop() if self.power and self.earlier is None else {}
+        self.folder.finish(time.perf_counter() - self.started, self.notes, used)
         self._conclude(session, self.folder.load())
         self.folder.close()
 

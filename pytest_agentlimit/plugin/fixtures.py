@@ -11,6 +11,7 @@ import pytest
 
 from .context import CONTEXT, RunContext, Trial
 from .recorder import Recorder
+from .warmth import warm_again
 
 if TYPE_CHECKING:
     from pytest_agentlimit.agents.agent import Agent
@@ -44,11 +45,13 @@ def endpoint(agentlimit_trial: Trial, request: pytest.FixtureRequest) -> Iterato
     """The client of the model under test: `endpoint.send(ChatRequest)` for raw requests."""
     context = _context(request)
     recorder = request.node.stash[RECORDER]
-    context.observer = recorder.observe
     client = context.client(agentlimit_trial.model, request.config.hook)
+    recorder.rewarmed_s = warm_again(context, agentlimit_trial.model, client, request.config.hook)
+    context.observer = recorder.observe
     recorder.watch_line(client.turnstile)
     yield client
     context.observer = None
+    context.idle.used(agentlimit_trial.model)
 
 
 @pytest.fixture

@@ -45,6 +45,8 @@ class Recorder:
         self.skipped = False
         self.not_tried = ""
         """Why the trial was given up before it asked anything."""
+        self.rewarmed_s: float | None = None
+        """Seconds that the warm-up before this trial took, if there was one."""
         self.started = time.perf_counter()
         self._turnstile: Turnstile | None = None
         self._waited_before_s = 0.0
@@ -92,6 +94,7 @@ class Recorder:
             calls=calls,
             latency_ms=waited if calls and not timed_out else None,
             timed_out=timed_out,
+            rewarmed_ms=_ms(self.rewarmed_s),
             worker=worker,
             attempt=attempt,
         )

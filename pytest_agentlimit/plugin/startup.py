@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_agentlimit.endpoints.preflight import require_usable
 from pytest_agentlimit.endpoints.resolve import resolve
+from pytest_agentlimit.endpoints.warmup import wants_warm_up
 from pytest_agentlimit.errors import UsageProblem
 
 from .context import ModelUnderTest
@@ -96,7 +97,10 @@ def _open(spec: EndpointSpec, endpoints: Endpoints) -> ModelUnderTest:
         server = start_embedded(spec)
         endpoints.servers[spec.name] = server
         spec, known = server.spec, server.identity
-    return ModelUnderTest(spec.name, spec.model_dump(mode="json"), require_usable(spec) | known)
+    fingerprint = require_usable(spec) | known
+    return ModelUnderTest(
+        spec.name, spec.model_dump(mode="json"), fingerprint, can_be_cold=wants_warm_up(spec)
+    )
 
 
 def why_gone(spec: EndpointSpec) -> str | None:

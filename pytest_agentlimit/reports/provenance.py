@@ -23,6 +23,8 @@ def of_model(part: ModelPart, trials: ModelTrials, data: RunData) -> tuple[Fact,
         _generation(trials.records),
         _cache(trials.records),
         _callers(trials),
+        _energy(part),
+        _cold(trials),
     ]
     return tuple(fact for fact in found if fact is not None)
 
@@ -67,7 +69,7 @@ def _above_null(part: ModelPart, trials: ModelTrials, manifest: Manifest) -> Fac
 def _generation(records: list[TrialRecord]) -> Fact | None:
     """Return how soon calls begin to speak and how fast they go on (METHOD 4.5)."""
     calls = [call for record in records for call in record.calls if call.error_kind is None]
-    firsts = [call.ttft_ms for call in calls if call.ttft_ms is not None]
+    firsts = [call.ttft_ms for call in calls if call.ttft_ms is not None and not call.cold]
     if not firsts:
         return None
     parts = [
@@ -110,6 +112,23 @@ def _cache(records: list[TrialRecord]) -> Fact | None:
     return Fact("prompt cache", (f"{100 * cached / tokens:.0f} % of prompt tokens ({n})",))
 
 
+def _energy(part: ModelPart) -> Fact | None:
+    """Return what the run cost, where this machine could tell (METHOD 8)."""
+    energy = part.energy
+    if not energy:
+        return None
+    above = ", above idle" if energy["idle_w"] is not None else ""
+    parts = [f"{energy['joules']:.0f} J in {numbers.seconds(energy['window_s'])}"]
+    parts[0] += f" ({energy['source']}{above})"
+    if energy["joules_per_passed"] is not None:
+        passed = sum(check.passes for check in part.checks)
+        shown = f"{energy['joules_per_passed']:.0f} J per passed check"
+        parts.append(f"{shown} (n = {numbers.count(passed, 'trial')})")
+    if energy["joules_per_1k_output_tokens"] is not None:
+        parts.append(f"{energy['joules_per_1k_output_tokens']:.0f} J per 1,000 output tokens")
+    return Fact("energy", tuple(parts))
+
+
 def _callers(trials: ModelTrials) -> Fact | None:
     left_out = sum(check.left_out for check in trials.checks)
     if not left_out:
@@ -117,3 +136,20 @@ def _callers(trials: ModelTrials) -> Fact | None:
     declared = numbers.count(trials.callers, "call")
     said = f"{numbers.count(left_out, 'trial')} left out of latency"
     return Fact("in flight", (said, f"not exactly {declared} under way, as declared"), "odd")
+
+
+def _cold(trials: ModelTrials) -> Fact | None:
+    """Return what kept loading and waking of a server out of the latencies (METHOD 4.4)."""
+    parts = []
+    left_out = sum(check.cold for check in trials.checks)
+    if left_out:
+        trial = numbers.count(left_out, "trial")
+        parts.append(f"{trial} left out of latency: the server was loading the model")
+    woken = [r.rewarmed_ms for r in trials.records if r.rewarmed_ms is not None]
+    if woken:
+        took = numbers.duration(max(woken))
+        parts.append(
+            f"warmed up again before {numbers.count(len(woken), 'trial')}, after idle minutes: "
+            f"{took} at most (n = {len(woken)}, not in any latency)"
+        )
+    return Fact("cold", tuple(parts), "odd" if left_out else "plain") if parts else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pytest_agentlimit.errors import UsageProblem
+from pytest_agentlimit.runs.energy import EnergyUse
 from pytest_agentlimit.runs.lines import read_lines, split_lines
 from pytest_agentlimit.runs.records import Manifest, RunData, TrialRecord
 from pytest_agentlimit.text import one_line, printable
@@ -158,10 +159,16 @@ class RunFolder:
         """Keep one sentence that a reader of the run must know."""
         self._add(json.dumps({"kind": "note", "text": printable(text)}))
 
-    def finish(self, duration_s: float, notes: Iterable[str] = ()) -> None:
+    def finish(
+        self,
+        duration_s: float,
+        notes: Iterable[str] = (),
+        energy: Mapping[str, EnergyUse] | None = None,
+    ) -> None:
         """Keep that the run, or this part of a resumed one, came to its end."""
-        told = [printable(text) for text in notes]
-        self._add(json.dumps({"kind": "finished", "duration_s": duration_s, "notes": told}))
+        used = {model: use.model_dump() for model, use in (energy or {}).items()}
+        line = {"kind": "finished", "duration_s": duration_s, "energy": used}
+        self._add(json.dumps({**line, "notes": [printable(text) for text in notes]}))
 
     def load(self) -> RunData:
         """Return everything known of the run, lines that are not on disk included.

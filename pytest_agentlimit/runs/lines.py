@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from pytest_agentlimit.chat.messages import Frozen
+from pytest_agentlimit.runs.energy import EnergyUse
 from pytest_agentlimit.runs.expected import expected_trial
 from pytest_agentlimit.runs.records import ExpectedTrial, Manifest, RunData, TrialRecord
 
@@ -38,6 +39,7 @@ class _Finished(Frozen):
     kind: Literal["finished"]
     duration_s: float
     notes: tuple[str, ...] = ()
+    energy: dict[str, EnergyUse] = Field(default_factory=dict)
 
 
 _Line = Annotated[_Trial | _Expected | _Note | _Finished, Field(discriminator="kind")]
@@ -71,6 +73,7 @@ def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
     notes: list[str] = []
     names = [entry.name for entry in manifest.models]
     duration, finished = 0.0, False
+    energy: dict[str, EnergyUse] = {}
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
@@ -87,6 +90,7 @@ def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
         elif isinstance(line, _Note):
             notes.append(line.text)
         else:
+            energy = {} if finished else line.energy
             duration, finished = duration + line.duration_s, True
             notes += line.notes
     if not finished:
@@ -96,5 +100,6 @@ def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
         records=tuple(records),
         expected=tuple(expected.values()),
         duration_s=duration,
+        energy=energy,
         notes=tuple(dict.fromkeys(notes)),
     )

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pytest_agentlimit.chat.messages import Finding, Frozen, StopReason, Usage
+from pytest_agentlimit.chat.messages import COLD_LOAD_S, Finding, Frozen, StopReason, Usage
 from pytest_agentlimit.errors import Blame
+from pytest_agentlimit.runs.energy import EnergyUse
 from pytest_agentlimit.runs.lock import Lock
 
 Outcome = Literal["passed", "failed", "infra", "unsupported", "inconclusive", "skipped", "crashed"]
@@ -81,6 +82,11 @@ class CallRecord(Frozen):
     output_digest: str | None = None
     """SHA-256 over the blocks of the reply, so that identical trials can be told."""
 
+    @property
+    def cold(self) -> bool:
+        """Whether the server, by its own account, loaded the model during this call."""
+        return self.server_load_ms is not None and self.server_load_ms >= 1000 * COLD_LOAD_S
+
 
 class TrialRecord(Frozen):
     """One trial of one check on one model: the plan, what happened, what it cost."""
@@ -97,6 +103,8 @@ class TrialRecord(Frozen):
     latency_ms: float | None = None
     """Time spent waiting on the model; None when no call was made or when `timed_out`."""
     timed_out: bool = False
+    rewarmed_ms: float | None = None
+    """What a call took that warmed the endpoint up again before this trial; no part of it."""
     worker: str | None = None
     attempt: int = 1
     """Of reruns of the same trial (pytest-rerunfailures), the last counts."""
@@ -193,5 +201,7 @@ class RunData(Frozen):
     expected: tuple[ExpectedTrial, ...] = ()
     """Every collected trial, in collection order; one without a record was lost."""
     duration_s: float = 0.0
+    energy: dict[str, EnergyUse] = Field(default_factory=dict)
+    """By model; empty when not measured, which a run in several parts never is."""
     notes: tuple[str, ...] = ()
     """Things a reader must know: interrupted, journal not written, worker lost …"""

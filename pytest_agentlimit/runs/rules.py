@@ -222,14 +222,16 @@ def score_of_evidence(
 
 def _left_out(view: ModelView) -> str:
     """Return what is said of trials that are no samples of latency, empty when all are."""
-    number = sum(check.left_out for check in view.trials.checks)
-    if not number:
-        return ""
-    declared = view.trials.callers
-    return (
-        f"; {_count(number, 'trial')} left out: not exactly the declared "
-        f"{_count(declared, 'call')} at a time"
-    )
+    crowded = sum(check.left_out for check in view.trials.checks)
+    cold = sum(check.cold for check in view.trials.checks)
+    said = ""
+    if crowded:
+        declared = _count(view.trials.callers, "call")
+        said += f"; {_count(crowded, 'trial')} left out: not exactly the declared {declared}"
+        said += " at a time"
+    if cold:
+        said += f"; {_count(cold, 'trial')} left out: the server was loading the model"
+    return said
 
 
 def _evidence_text(stop: Stop, bar: float) -> str:

@@ -16,6 +16,7 @@ from pytest_agentlimit.measure.stability import StabilityLabel, classify
 from pytest_agentlimit.runs import gate
 from pytest_agentlimit.runs.budgets import P95_IS_MAX_BELOW, judge_budgets
 from pytest_agentlimit.runs.comparisons import compare_all
+from pytest_agentlimit.runs.energy import EnergyUse, energy_part
 from pytest_agentlimit.runs.records import GateSettings, Outcome, RunData, TrialRecord
 from pytest_agentlimit.runs.rules import score_of
 from pytest_agentlimit.runs.schema import (
@@ -37,7 +38,7 @@ def summarise(data: RunData) -> RunSummary:
     """Return the summary of a run, gate included."""
     manifest = data.manifest
     trials = model_trials(data)
-    models = tuple(_model(found, manifest.gate) for found in trials)
+    models = tuple(_model(found, manifest.gate, data.energy.get(found.name)) for found in trials)
     sides = [side_of_trials(found) for found in trials]
     return RunSummary(
         run=RunInfo(
@@ -74,7 +75,8 @@ def notes(data: RunData) -> list[str]:
     return found
 
 
-def _model(model: ModelTrials, settings: GateSettings) -> ModelPart:
+def _model(model: ModelTrials, settings: GateSettings, energy: EnergyUse | None) -> ModelPart:
+    usage = _usage(model.records)
     return ModelPart(
         name=model.name,
         fingerprint=model.fingerprint,
@@ -82,7 +84,8 @@ def _model(model: ModelTrials, settings: GateSettings) -> ModelPart:
         latency=_latency(model, settings),
         completion=_completion(model),
         checks=tuple(_check(check) for check in model.checks),
-        usage=_usage(model.records),
+        usage=usage,
+        energy=energy_part(energy, model.count("passed"), usage.output_tokens),
     )
 
 

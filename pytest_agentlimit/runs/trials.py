@@ -62,14 +62,24 @@ class CheckTrials:
     @property
     def left_out(self) -> int:
         """How many measured trials are no sample: other calls than declared were under way."""
-        return sum(r.latency is not None and not self._is_sample(r) for r in self.scored)
+        return sum(r.latency is not None and not self._as_declared(r) for r in self.scored)
+
+    @property
+    def cold(self) -> int:
+        """How many more are no sample: the server loaded the model while they ran."""
+        return sum(
+            r.latency is not None and self._as_declared(r) and not self._is_sample(r)
+            for r in self.scored
+        )
 
     def _is_sample(self, record: TrialRecord) -> bool:
         """A timeout always is: however few calls were under way, a user would have waited."""
-        if record.timed_out:
-            return True
+        warm = not any(call.cold for call in record.calls)
+        return record.timed_out or (warm and self._as_declared(record))
+
+    def _as_declared(self, record: TrialRecord) -> bool:
         seen = {n for call in record.calls for n in (call.inflight_start, call.inflight_end)}
-        return seen <= {None, self.callers}
+        return record.timed_out or seen <= {None, self.callers}
 
     @cached_property
     def identical(self) -> int:
