@@ -224,6 +224,8 @@ def _context(diagnosis: Diagnosis) -> str:
     facts = diagnosis.facts
     estimated = " (estimated)" if facts["context_estimated"] else ""
     measured = facts["context_measured"]
+    if not measured and facts["context_at_least"]:
+        measured = f"at least {facts['context_at_least']}"
     return (
         f"context declared {facts['context_declared'] or 'nowhere'}, "
         f"advertised {facts.get('context_advertised') or 'nowhere'}, "

@@ -92,7 +92,7 @@ class _Meter:
         try:
             top = self._ask(self._units(0.95 * self._aim))
         except OutOfBudget as limit:
-            self._bench.facts["context_measured"] = first.tokens
+            self._bench.facts["context_at_least"] = first.tokens
             return unknown(f"at least {first.tokens} tokens fit; {limit}")
         if top.outcome == "fits":
             return self._fits(top)
@@ -142,7 +142,8 @@ class _Meter:
     def _judged(self, low: Point, high: Point) -> Found:
         facts = self._bench.facts
         measured = high.limit or (high.tokens if self._seen(high) else low.tokens)
-        facts["context_measured"], facts["overflow"] = measured, high.outcome
+        known = "context_at_least" if high.outcome == "hang" else "context_measured"
+        facts[known], facts["overflow"] = measured, high.outcome
         where = f"from {measured} tokens on{self._how}"
         claim = f"{self._aim} are claimed" if self._claimed else "no context is declared"
         larger = fixes.larger_context(self._bench, self._claimed or NOTHING_CLAIMED)

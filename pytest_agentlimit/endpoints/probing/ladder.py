@@ -52,6 +52,7 @@ _FACTS = (
     "context_declared",
     "context_advertised",
     "context_measured",
+    "context_at_least",
     "context_estimated",
     "overflow",
 )
