@@ -18,6 +18,7 @@ from .board import Board
 from .context import SEED_BITS, RunContext
 from .live import LiveLine
 from .options import Settings
+from .recorder import crash_record
 from .verdict import Failures
 from .worker import PLAN_KEY, RECORD_KEY, trial_of
 
@@ -238,7 +239,7 @@ class Controller:
         record = report.__dict__.get(RECORD_KEY)
         # xdist reports a worker's death with a phase of its own, "???".
         if record is None and report.when not in _PHASES and nodeid in self.plans:
-            record = _crashed(self.plans[nodeid], nodeid, str(report.longrepr))
+            record = crash_record(self.plans[nodeid], nodeid, str(report.longrepr))
         if record is not None:
             self._append(record, nodeid)
         self.failures.count(report, is_trial=nodeid in self.plans, record=record)
@@ -352,21 +353,6 @@ def _only_lists(config: pytest.Config) -> bool:
     """Return whether nothing will run: no endpoint is started or asked for a list of names."""
     names = ("collectonly", "showfixtures", "show_fixtures_per_test")
     return any(config.getoption(name, False) for name in names)
-
-
-def _crashed(plan: dict[str, Any], nodeid: str, message: str) -> dict[str, Any]:
-    """Return the record of a trial whose worker died."""
-    from pytest_agentlimit.runs.records import CheckPlan, TrialRecord
-    from pytest_agentlimit.text import printable
-
-    record = TrialRecord(
-        plan=CheckPlan.model_validate(plan),
-        nodeid=nodeid,
-        outcome="crashed",
-        blame="test",
-        message=printable(f"the worker process died while this trial ran: {message}", 500),
-    )
-    return record.model_dump(mode="json")
 
 
 def _any_failed(data: RunData) -> bool:

@@ -155,6 +155,21 @@ class Recorder:
         return "test"
 
 
+def crash_record(plan: dict[str, Any], nodeid: str, message: str) -> dict[str, Any]:
+    """Return the record of a trial whose worker died."""
+    from pytest_agentlimit.runs.records import CheckPlan, TrialRecord
+    from pytest_agentlimit.text import printable
+
+    record = TrialRecord(
+        plan=CheckPlan.model_validate(plan),
+        nodeid=nodeid,
+        outcome="crashed",
+        blame="test",
+        message=printable(f"the worker process died while this trial ran: {message}", 500),
+    )
+    return record.model_dump(mode="json")
+
+
 def _is_pytest_timeout(error: BaseException | None) -> bool:
     """Return whether pytest-timeout ended the trial: a call it cut off never reports itself."""
     return isinstance(error, pytest.fail.Exception) and str(error).startswith(PYTEST_TIMEOUT)
