@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from agent_run import AgentRun
 
+from pytest_agentlimit.endpoints.inflight import Turnstile
+from pytest_agentlimit.plugin.recorder import Recorder
+from pytest_agentlimit.runs.records import CheckPlan
 from pytest_agentlimit.testing import ScriptedEndpoint, say
 
 Scripts = Callable[..., ScriptedEndpoint]
@@ -121,17 +125,23 @@ def test_a_client_made_by_a_hook_takes_turns_too(agent_run: AgentRun, scripted: 
     assert crowd.most == 1
 
 
+@pytest.mark.parametrize(
+    ("in_line_s", "outcome", "blame"), [(30.0, "infra", "config"), (0.0, "failed", "engine")]
+)
 def test_a_time_out_in_line_is_no_failure_of_anybody(
-    agent_run: AgentRun, scripted: Scripts
+    pytestconfig: pytest.Config, tmp_path: Path, in_line_s: float, outcome: str, blame: str
 ) -> None:
-    server = scripted(lambda request: say("late", first_delay_s=1.2))
-    agent_run.checks(CHECK)
-    agent_run("-n2", f"--agent-model={server.spec}", "--agent-trials=2", "--timeout=1.8")
-    records = [line["record"] for line in agent_run.journal if "record" in line]
-    outcomes = sorted((record["outcome"], record["blame"]) for record in records)
-    assert outcomes == [("infra", "config"), ("passed", None)]
-    assert any("in line behind calls of other workers" in str(r["message"]) for r in records)
-    assert agent_run.report["models"][0]["latency"]["n"] == 1
+    turnstile = Turnstile("http://127.0.0.1:1", 1, tmp_path)
+    plan = CheckPlan(check="c", model="m", trial=1, seed=1)
+    recorder = Recorder(plan, "c[m-t1]", engine_has_tools=None)
+    recorder.watch_line(turnstile)
+    turnstile.waited_s += in_line_s
+    recorder.phase("call", pytest.fail.Exception("Timeout (>60.0s) from pytest-timeout."))
+    record = recorder.record(worker=None, attempt=1, hook=pytestconfig.hook)
+    assert (record.outcome, record.blame) == (outcome, blame)
+    assert record.timed_out == (outcome == "failed")
+    said = "30.0 s were spent in line behind calls of other workers" in str(record.message)
+    assert said == (outcome == "infra")
 
 
 @pytest.mark.parametrize("bad", ["0", "-1", "two"])
