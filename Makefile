@@ -5,13 +5,18 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint bench clean
+.PHONY: help study limits test lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 study: $(VENV)/.model ## ten checks on a real embedded model, in a few minutes
 	$(PY) -m pytest example_suites/edge_study --agent-model=smollm2 --agent-gate=off --tb=no -rN -p no:randomly
+
+limits: $(VENV)/.model ## eight ladders: the embedded model, two scripted ones, and the null models
+	$(PY) -m pytest example_suites/limits --agent-model=smollm2 --agent-gate=off --tb=no -rN -p no:randomly
+	$(PY) -m pytest_agentlimit.example_suites.limits.scripted 3 12
+	$(PY) -m pytest example_suites/limits --agent-audit --tb=no -rN -p no:randomly
 
 test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
 	$(PY) -m pytest -n 2
@@ -21,7 +26,7 @@ lint: $(VENV)/.tools ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.tools ## speed against the budgets of the design, in about two minutes
+bench: $(VENV)/.tools ## speed against the budgets of the design, in about six minutes
 	$(PY) -m pytest benchmarks -q -p no:randomly -p no:xdist -p no:asyncio --benchmark-only --benchmark-disable-gc --benchmark-quiet
 
 clean: ## remove the virtual environment and everything generated

@@ -71,7 +71,7 @@ not renamed and do not change their meaning.
   name.
 - `null` means *not measured*. It is never written as 0.
 - A latency that never ended, a timeout, is the text `"Infinity"`: JSON has no such number.
-- `first_failure` quotes what a model wrote. Escape it before you show it.
+- `first_failure` and `example` quote what a model wrote. Escape them before you show them.
 
 A reader of a few lines:
 
@@ -214,7 +214,7 @@ def _type(value: dict[str, Any]) -> str:
     if "$ref" in value:
         return "object"
     if value.get("type") == "array":
-        return "list of objects"
+        return "list of objects" if "$ref" in value.get("items", {}) else "list of numbers"
     if value.get("type") == "object" and value.get("additionalProperties", {}) != {}:
         return "object of counts" if isinstance(value["additionalProperties"], dict) else "object"
     name = str(value.get("type", "any"))

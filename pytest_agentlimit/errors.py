@@ -54,6 +54,8 @@ class EndpointError(AgentLimitError):
     outcome: ClassVar[CallOutcome] = "infra"
     partial: Any = None
     """The ChatReply that had arrived when the call failed, or None: evidence, never a result."""
+    said: Any = None
+    """The WireError the server answered with, without secrets, or None."""
 
     def __init__(self, message: str, *, kind: str, blame: Blame, hint: str = "") -> None:
         super().__init__(f"{message}. {hint}" if hint else message)

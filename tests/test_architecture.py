@@ -13,17 +13,20 @@ GROUND = {"errors", "files", "text", "units"}
 ROOMS: dict[str, set[str]] = {
     "chat": set(),
     "measure": set(),
-    "endpoints": {"chat"},
+    "scripted": {"chat"},
+    "endpoints": {"chat", "scripted"},
     "agents": {"endpoints", "chat"},
+    "ladders": {"agents", "measure", "chat"},
     "runs": {"measure", "chat"},
     "reports": {"runs", "measure"},
-    "testing": {"chat", "endpoints"},
-    "plugin": {"chat", "measure", "endpoints", "agents", "runs", "reports", "cli"},
+    "testing": {"chat", "scripted", "endpoints"},
+    "plugin": {"chat", "measure", "endpoints", "agents", "ladders", "runs", "reports", "cli"},
     "cli": {"chat", "measure", "endpoints", "agents", "runs", "reports"},
 }
 THIRD_PARTY: dict[str, set[str]] = {
     "chat": {"pydantic", "jsonschema", "referencing"},
     "measure": set(),
+    "scripted": {"pydantic"},
     "endpoints": {
         "httpx",
         "pydantic",
@@ -34,13 +37,18 @@ THIRD_PARTY: dict[str, set[str]] = {
         "pyjson5",
     },
     "agents": {"pydantic", "jsonschema"},
+    "ladders": {"pydantic"},
     "runs": {"pydantic", "filelock"},
     "reports": set(),
-    "testing": {"pydantic"},
+    "testing": set(),
     "plugin": {"pytest", "pluggy"},
     "cli": {"typer", "rich"},
 }
-ALIASES = {"_scripted": "testing", "_loopback": "testing", "hookspecs": "plugin"}
+ALIASES = {
+    "_scripted": "scripted",
+    "_loopback": "scripted",
+    "hookspecs": "plugin",
+}
 JUDGING_TAKES_FROM_CHAT = {"pytest_agentlimit.chat.messages"}
 
 
@@ -109,7 +117,7 @@ def test_judging_wing_takes_only_plain_data_from_chat() -> None:
             assert modules_taken - {"pytest_agentlimit.chat"} <= JUDGING_TAKES_FROM_CHAT, path
 
 
-def test_httpx_sits_behind_one_module() -> None:
+def test_httpx_sits_behind_a_sync_and_an_async_client() -> None:
     users = [
         path.name for path in modules() if any(n.split(".")[0] == "httpx" for n in imports_of(path))
     ]

@@ -36,7 +36,7 @@ from pytest_agentlimit.reports import numbers
 from pytest_agentlimit.runs.names import check_name
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LANGUAGES = {"python", "pycon", "toml", "yaml", "sh", "text", "{toctree}"}
+LANGUAGES = {"python", "pycon", "toml", "yaml", "json5", "sh", "text", "{toctree}"}
 
 
 # every fence is known to some test below

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from docs_pages import DOCS, FENCES, README, Fence
+from pytest_agentlimit.example_suites.limits.oracles import collapsing, solve
 
 from pytest_agentlimit import testing
 from pytest_agentlimit.chat.messages import ChatRequest, ThinkingBlock, ToolResult
@@ -19,6 +20,7 @@ from pytest_agentlimit.endpoints import resolve
 from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, call, http_error, say
 
 TESTED = DOCS / "how-to/test-your-checks.md"
+CLIMBED = DOCS / "how-to/climb-a-ladder.md"
 
 
 @pytest.fixture
@@ -99,9 +101,31 @@ def test_no_page_with_checks_is_left_out() -> None:
     assert pages == {
         README,
         TESTED,
+        CLIMBED,
         DOCS / "tutorial/first-check.md",
         DOCS / "reference/fixtures.md",
     }
+
+
+def adding(request: ChatRequest) -> Scripted:
+    """A model that climbs both ladders of the page."""
+    numbers = re.search(r"for each of these numbers.*\[(.*)\]", request.messages[0].text)
+    if numbers is None:
+        return solve(request)
+    wanted = [int(number) for number in numbers[1].split(",")]
+    results = [b for m in request.messages for b in m.blocks if isinstance(b, ToolResult)]
+    if len(results) < len(wanted):
+        return call("add", number=wanted[len(results)])
+    return say(f"They make {sum(wanted):,}.")
+
+
+def test_the_ladders_of_the_page_are_climbed(pytester: pytest.Pytester) -> None:
+    files = write_files(pytester, CLIMBED)
+    with ScriptedEndpoint(adding) as server:
+        pytester.runpytest(*files, f"--agent-model={server.spec}").assert_outcomes(passed=2)
+    assert server.problems == []
+    with ScriptedEndpoint([say("No.")]) as server:
+        pytester.runpytest(*files, f"--agent-model={server.spec}").assert_outcomes(failed=2)
 
 
 def test_the_first_check_is_the_same_wherever_it_is_shown() -> None:
@@ -196,6 +220,8 @@ SCRIPTS: dict[str, Any] = {
     "@leaked": say('<tool_call>{"name": "get_weather", "arguments": {"city":"Oslo"}}</tool_call>'),
     "@cut": call("get_weather", city="Oslo").with_(stop_reason="max_tokens"),
     "@broken": http_error(500, "out of memory"),
+    "@spare": call("get_weather", city="Oslo"),
+    "@chains6": lambda: collapsing(6),
 }
 OUTPUTS = [fence for fence in FENCES if fence.comment.startswith("output of: ")]
 
@@ -229,6 +255,10 @@ def test_output_is_what_the_command_prints(pytester: pytest.Pytester, fence: Fen
     assert fence.language == "text"
     (weather,) = {f.text for f in FENCES if f.file == "test_weather.py"}
     (pytester.path / "test_weather.py").write_text(weather)
+    if fence.page == CLIMBED:
+        write_files(pytester, CLIMBED)
+    for config in (f for f in FENCES if f.page == fence.page and f.language == "json5"):
+        (pytester.path / "openclaw.json").write_text(config.text)
     lines: list[str] = []
     for command in fence.comment.removeprefix("output of: ").split(" && "):
         lines = printed_by(pytester, command)

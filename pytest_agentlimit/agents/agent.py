@@ -15,7 +15,7 @@ from pytest_agentlimit.chat.messages import (
     ToolChoice,
 )
 
-from .calls import carry_out
+from .calls import RESULT_LIMIT, carry_out
 from .history import History
 from .shape import agent_shape, decoy_names
 from .tools import as_tools
@@ -53,6 +53,8 @@ class Agent:
         self._client = client
         self._seed = seed
         self._sent = itertools.count()
+        self.tool_errors: list[tuple[str, str]] = []
+        """Tools that raised something other than a ToolProblem, and what: their defect or not."""
 
     def __repr__(self) -> str:
         return f"<Agent {self.name} shape={self.shape}>"
@@ -99,12 +101,14 @@ class Agent:
         tools: Iterable[Tool] = (),
         max_steps: int = 12,
         system: str | None = None,
+        result_limit: int = RESULT_LIMIT,
     ) -> Transcript:
         """Return what happened when the model worked on `goal` with tools that are really run.
 
         Calls of one reply run in order; errors of the model (an unknown tool, bad arguments) and
         of the tools go back to it as error results. It ends with the first reply that calls
-        nothing, is cut short or writes a call as text, or after `max_steps` replies.
+        nothing, is cut short or writes a call as text, or after `max_steps` replies. A tool result
+        of more than `result_limit` characters is cut.
         """
         offered = as_tools(tools)
         for tool in offered:
@@ -121,7 +125,10 @@ class Agent:
             if stopped:
                 return Transcript(steps=(*steps, Step(reply=reply)), stopped_because=stopped)
             calls = history.add_reply(reply)
-            results = tuple(carry_out(call, offered, unavailable) for call in calls)
+            results = tuple(
+                carry_out(call, offered, unavailable, self.tool_errors, result_limit)
+                for call in calls
+            )
             history.add_results(results)
             steps.append(Step(reply=reply, results=results))
         return Transcript(steps=tuple(steps), stopped_because="max_steps")

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,31 @@ RESULT_LIMIT = 20_000
 """Characters of one tool result that reach the model."""
 
 
-def carry_out(call: ToolCall, tools: tuple[Tool, ...], unavailable: frozenset[str]) -> ToolResult:
+def carry_out(
+    call: ToolCall,
+    tools: tuple[Tool, ...],
+    unavailable: frozenset[str],
+    raised: list[tuple[str, str]] | None = None,
+    limit: int = RESULT_LIMIT,
+) -> ToolResult:
     """Return the result of one structured call; whatever the model got wrong is an error result.
 
-    `unavailable` are the names of tools that are offered and cannot be run. An EndpointError
-    passes through: it is nothing the model could act on.
+    `unavailable` are the names of tools that are offered and cannot be run. `raised` takes the name
+    of a tool that raised something unexpected, and what. A result longer than `limit` characters is
+    cut. An EndpointError passes through: it is nothing the model could act on.
     """
     try:
         content = as_text(call.name, _run(call, tools, unavailable))
     except ToolProblem as problem:
-        return _result(call, str(problem), is_error=True)
-    return _result(call, content, is_error=False)
+        cause = problem.__cause__
+        if raised is not None and cause is not None and not isinstance(cause, AgentLimitError):
+            raised.append((call.name, f"{type(cause).__name__}: {cause}"))
+        return _result(call, bounded(str(problem), limit), is_error=True)
+    return _result(call, bounded(content, limit), is_error=False)
 
 
 def _result(call: ToolCall, content: str, *, is_error: bool) -> ToolResult:
-    return ToolResult(call_id=call.id, name=call.name, content=bounded(content), is_error=is_error)
+    return ToolResult(call_id=call.id, name=call.name, content=content, is_error=is_error)
 
 
 def _run(call: ToolCall, tools: tuple[Tool, ...], unavailable: frozenset[str]) -> Any:
@@ -47,7 +58,7 @@ def _run(call: ToolCall, tools: tuple[Tool, ...], unavailable: frozenset[str]) -
     if call.parse_error:
         raise ToolProblem(f"{printable(call.parse_error, 400)}; send one JSON object")
     arguments = dict(call.arguments)
-    violation = _violation(wanted, arguments)
+    violation = schema_violation(wanted, arguments)
     if violation:
         raise ToolProblem(f"the arguments do not fit the schema of {wanted.name}: {violation}")
     try:
@@ -60,21 +71,29 @@ def _run(call: ToolCall, tools: tuple[Tool, ...], unavailable: frozenset[str]) -
         raise ToolProblem(f"{type(error).__name__}: {_told(error)}") from error
 
 
-def _violation(wanted: Tool, arguments: dict[str, Any]) -> str | None:
+def schema_violation(wanted: Tool, arguments: dict[str, Any]) -> str | None:
     """Return the first thing wrong with `arguments`, or None."""
     import jsonschema
 
-    kind = jsonschema.validators.validator_for(
-        wanted.parameters, default=jsonschema.Draft202012Validator
-    )
     try:
-        kind.check_schema(wanted.parameters)
+        validator = _validator(json.dumps(wanted.parameters))
     except jsonschema.SchemaError as error:
         raise UsageProblem(
             f"the parameters of tool {wanted.name!r} are no JSON schema: {error.message}"
         ) from error
-    worst = jsonschema.exceptions.best_match(kind(wanted.parameters).iter_errors(arguments))
+    worst = jsonschema.exceptions.best_match(validator.iter_errors(arguments))
     return printable(f"{worst.message} (at {worst.json_path})", 400) if worst else None
+
+
+@lru_cache(maxsize=64)
+def _validator(schema: str) -> Any:
+    """Return the validator of a schema, which costs milliseconds to check: once per schema."""
+    import jsonschema
+
+    parameters = json.loads(schema)
+    kind = jsonschema.validators.validator_for(parameters, default=jsonschema.Draft202012Validator)
+    kind.check_schema(parameters)
+    return kind(parameters)
 
 
 def _told(error: Exception) -> str:
@@ -107,9 +126,9 @@ def as_text(name: str, value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def bounded(text: str) -> str:
+def bounded(text: str, limit: int = RESULT_LIMIT) -> str:
     """Return `text`, or its beginning and a note when it is too long for a model."""
-    if len(text) <= RESULT_LIMIT:
+    if len(text) <= limit:
         return text
     note = f"\n[cut: {len(text)} characters in all; ask for a smaller part]"
-    return text[: RESULT_LIMIT - len(note)] + note
+    return text[: max(0, limit - len(note))] + note

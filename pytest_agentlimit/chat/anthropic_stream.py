@@ -194,9 +194,12 @@ class Reader:
 
 
 def encode_usage(usage: Usage) -> dict[str, Any]:
-    """Return the wire form of `usage`; counts that were not measured are 0, which it requires."""
+    """Return the wire form of `usage`; counts that were not measured are 0, which it requires.
+
+    Estimated ones say so in a key of our own.
+    """
     cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
-    wire = {
+    wire: dict[str, Any] = {
         "input_tokens": max(0, (usage.input_tokens or 0) - cached - written),
         "output_tokens": usage.output_tokens or 0,
     }
@@ -204,4 +207,4 @@ def encode_usage(usage: Usage) -> dict[str, Any]:
         wire["cache_read_input_tokens"] = cached
     if usage.cache_write_tokens is not None:
         wire["cache_creation_input_tokens"] = written
-    return wire
+    return wire | ({"estimated": True} if usage.estimated else {})

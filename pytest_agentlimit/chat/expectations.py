@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from pytest_agentlimit.chat import jsontext
+from pytest_agentlimit.chat.findings import SERVER_FAULT
 from pytest_agentlimit.chat.messages import ChatReply, ToolCall
 from pytest_agentlimit.errors import Blame, ExpectationFailed, UsageProblem
 from pytest_agentlimit.text import one_line, printable
@@ -40,7 +41,7 @@ def tool_call(reply: ChatReply, name: str) -> ToolCall:
         _fail(reply, f"{expected}, but another tool was called", blame="model")
     if calls[0].parse_error:
         why = one_line(calls[0].parse_error, _SHOWN)
-        _fail(reply, f"{expected}, but its arguments cannot be read: {why}", blame="model")
+        _fail(reply, f"{expected}, but its arguments cannot be read: {why}")
     return calls[0]
 
 
@@ -65,10 +66,10 @@ def json_value(reply: ChatReply, schema: dict[str, Any]) -> Any:
         value = _strict_json(reply.text.strip())
     except (ValueError, RecursionError) as error:
         why = one_line(str(error), _SHOWN)
-        _fail(reply, f"{expected}, but the text is not JSON: {why}", blame=_unless_cut(reply))
+        _fail(reply, f"{expected}, but the text is not JSON: {why}", blame=_unless_excused(reply))
     violation = _violation(schema, value)
     if violation is not None:
-        _fail(reply, f"{expected}, but {violation}", blame=_unless_cut(reply))
+        _fail(reply, f"{expected}, but {violation}", blame=_unless_excused(reply))
     return value
 
 
@@ -148,11 +149,16 @@ def _blame(reply: ChatReply) -> tuple[Blame, str]:
         return "engine", "the model decided right, the server did not parse it"
     if not reply.tool_calls and any(one.code == "tool_stop_without_call" for one in reply.findings):
         return "engine", "the server announced a call and sent none"
+    known = next((one for one in reply.findings if one.code == SERVER_FAULT), None)
+    if known is not None:
+        return known.blame, one_line(known.detail, _SHOWN)
     return "model", ""
 
 
-def _unless_cut(reply: ChatReply) -> Blame | None:
-    return None if reply.truncated else "model"
+def _unless_excused(reply: ChatReply) -> Blame | None:
+    """Return the model, None where the reply itself tells who else it may be."""
+    excused = reply.truncated or any(one.code == SERVER_FAULT for one in reply.findings)
+    return None if excused else "model"
 
 
 def _blame_of_cut(reply: ChatReply) -> tuple[Blame, str]:

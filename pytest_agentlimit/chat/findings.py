@@ -39,6 +39,7 @@ FindingCode = Literal[
     "frame_too_large",
     "invalid_utf8",
     "lone_surrogate",
+    "server_fault",
 ]
 
 MEANING: dict[FindingCode, str] = {
@@ -69,10 +70,13 @@ MEANING: dict[FindingCode, str] = {
     "frame_too_large": "one frame outgrew the limit and was dropped",
     "invalid_utf8": "bytes that are not UTF-8 were replaced",
     "lone_surrogate": "half a surrogate pair in a string was replaced",
+    "server_fault": "the reply shows a fault of the server that was known before the run",
 }
 """What each code means, in words for a report."""
 
 _BLAME: dict[str, Blame] = {"malformed_arguments": "model"}
+SERVER_FAULT: FindingCode = "server_fault"
+"""Unlike the others it may be anybody's fault but the model's; its detail says which."""
 CODES: frozenset[str] = frozenset(get_args(FindingCode))
 
 

@@ -397,6 +397,9 @@ class WireError(Frozen):
     ]
     message: str
     retry_after_s: float | None = None
+    prompt_tokens: int | None = None
+    context_tokens: int | None = None
+    """What an overflow says of itself: the size of the prompt, and what there is room for."""
 
 
 StreamEvent = (

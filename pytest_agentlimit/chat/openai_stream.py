@@ -189,7 +189,7 @@ class Reader:
 
 
 def encode_usage(usage: Usage) -> dict[str, Any] | None:
-    """Return the wire form of `usage`, None when nothing was measured."""
+    """Return the wire form of `usage`, None when there is none; estimates say so in our own key."""
     wire: dict[str, Any] = {}
     if usage.input_tokens is not None:
         wire["prompt_tokens"] = usage.input_tokens
@@ -201,6 +201,8 @@ def encode_usage(usage: Usage) -> dict[str, Any] | None:
         wire["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
     if usage.reasoning_tokens is not None:
         wire["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    if usage.estimated:
+        wire["estimated"] = True
     return wire or None
 
 

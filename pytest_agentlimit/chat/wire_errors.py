@@ -30,6 +30,16 @@ _OVERFLOW = re.compile(
     r"|exceed\w{0,3} max(?:imum)? context",
     re.IGNORECASE,
 )
+_ROOM = re.compile(
+    r"(?:context (?:length|size|window)|model length)(?: is| of)?[:( ]{1,3}(\d{1,12})"
+    r"|> (\d{1,12}) maximum",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(
+    r"(?:requested|request has|resulted in|contains|request \(|too long:)"
+    r"\s{0,3}(?:at least )?(\d{1,12})",
+    re.IGNORECASE,
+)
 _TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,200})", re.IGNORECASE)
 _STATUS: dict[int, ErrorKind] = {
     401: "auth",
@@ -80,7 +90,9 @@ def read_error(status: int | None, body: str) -> WireError:
     if status is None and code is not None:
         status = code
     shown = one_line(message, 300) or (f"HTTP {status}" if status else "no message")
-    return WireError(status=status, kind=_kind(status, f"{label} {message}", label), message=shown)
+    kind = _kind(status, f"{label} {message}", label)
+    sizes = _sizes(text, message) if kind == "context_overflow" else {}
+    return WireError(status=status, kind=kind, message=shown, **sizes)
 
 
 def _parts(text: str, depth: int = 2) -> tuple[str, str, int | None]:
@@ -119,6 +131,20 @@ def _from_object(holder: dict[str, Any], text: str) -> tuple[str, str, int | Non
     return message, label, code if named else None
 
 
+def _sizes(body: str, message: str) -> dict[str, int]:
+    """Return the sizes an overflow names: in fields (llama.cpp) or in words (vLLM and others)."""
+    fields = re.search(r'"n_prompt_tokens":\s*(\d{1,12})', body)
+    asked = fields or _ASKED.search(message)
+    fields = re.search(r'"n_ctx":\s*(\d{1,12})', body)
+    room = fields or _ROOM.search(message)
+    sizes = {}
+    if asked:
+        sizes["prompt_tokens"] = int(asked[1])
+    if room:
+        sizes["context_tokens"] = int(next(group for group in room.groups() if group))
+    return sizes
+
+
 def _kind(status: int | None, said: str, label: str) -> ErrorKind:
     if _is_overflow(said) and status not in (401, 403, 404, 429):
         return "context_overflow"
@@ -138,8 +164,12 @@ def openai_body(error: WireError) -> dict[str, Any]:
 def anthropic_body(error: WireError) -> dict[str, Any]:
     """Return an error in the Anthropic shape; an overflow is known there by its first words."""
     message = error.message
-    if error.kind == "context_overflow" and not _is_overflow(message):
-        message = f"prompt is too long: {message}"
+    if error.kind == "context_overflow":
+        asked, room = error.prompt_tokens, error.context_tokens
+        if asked is not None and room is not None and asked > room:
+            message = f"prompt is too long: {asked} tokens > {room} maximum"
+        elif not message.lower().startswith("prompt is too long"):
+            message = f"prompt is too long: {message}"
     return {
         "type": "error",
         "error": {"type": _ANTHROPIC_TYPES[error.kind], "message": message},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -42,6 +43,8 @@ app.add_typer(runs.app, name="runs")
 
 def main() -> None:
     """Run the command line. Exits 1 with one message for what cannot work, 2 for wrong usage."""
+    # Warnings of the client are for a run's log; unhandled, Python would print them between lines.
+    logging.getLogger("agentlimit").addHandler(logging.NullHandler())
     try:
         app()
     except AgentLimitError as error:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from pytest_agentlimit.cli import doctor_config
+from pytest_agentlimit.cli import drill as drills
+
 if TYPE_CHECKING:
+    from pytest_agentlimit.endpoints.openclaw_check import CheckedConfig
     from pytest_agentlimit.endpoints.probing import Diagnosis, ProbeResult
     from pytest_agentlimit.endpoints.spec import EndpointSpec
 
@@ -33,6 +37,7 @@ class _Seen(NamedTuple):
 
     patient: _Patient
     diagnosis: Diagnosis | None
+    drilled: drills.Drilled | None = None
 
     @property
     def code(self) -> int:
@@ -40,6 +45,8 @@ class _Seen(NamedTuple):
             return self.patient.code
         if not self.diagnosis.reachable:
             return _ABSENT
+        if self.drilled is not None and self.drilled.code:
+            return _PROBLEMS
         return _PROBLEMS if self.diagnosis.faults else _HEALTHY
 
 
@@ -63,24 +70,40 @@ def doctor(
         str | None,
         typer.Option(metavar="FILE", help="An OpenClaw config; default: the one it would read."),
     ] = None,
+    drill: drills.DrillOption = False,
+    fallback: drills.FallbackOption = None,
+    drill_budget: drills.BudgetOption = "60s",
 ) -> None:
     """Say what is wrong with an endpoint, step by step, each with a deadline and a next step.
 
+    What is wrong with an OpenClaw config is said first, when a model comes from one.
     Exit 0 when no fault was seen, 1 with problems, 2 when a model is unreachable or not found.
     """
-    patients = _named(models, agent_config) if models else _everything(agent_config)
+    wanted = drills.asked(drill, models, fallback, drill_budget, agent_config)
+    named = list(_named(models or [], agent_config))
+    words = [w for p in named for w in (p.name, p.problem, p.spec and p.spec.source) if w]
+    config = doctor_config.checked_config(agent_config, words)
+    if config and not as_json:
+        for line in doctor_config.config_lines(config, fix_hints):
+            typer.echo(line)
+    patients = iter(named) if models else _everything(agent_config)
     seen = []
     for patient in patients:
         seen.append(_Seen(*_examined(patient, full=not quick)))
         if not as_json:
             for line in _lines(seen[-1], fix_hints):
                 typer.echo(line)
-    code = max((one.code for one in seen), default=_ABSENT)
+        if wanted and seen[-1].diagnosis and patient.spec:
+            say = None if as_json else typer.echo
+            drilled = drills.drilled(patient.name, patient.spec, wanted, fix_hints, say)
+            seen[-1] = seen[-1]._replace(drilled=drilled)
+    ill = [_PROBLEMS] if config and config.errors else []
+    code = max([*ill, *(one.code for one in seen)], default=_ABSENT)
     if as_json:
         import json
 
-        typer.echo(json.dumps(_as_json(seen, code), indent=2))
-    elif not seen:
+        typer.echo(json.dumps(_as_json(seen, config, code), indent=2))
+    elif not seen and not ill:
         typer.echo(
             "error: no model is configured and no server was found on this machine. Next: name "
             "one, such as openai+http://HOST:PORT/v1#MODEL",
@@ -138,8 +161,8 @@ def _openclaw(given: str | None) -> Iterator[_Patient]:
         config = open_config(given, Path.cwd(), os.environ)
         for name, spec, problem in listed(config) if config else ():
             yield _Patient(name, spec, problem or "")
-    except UsageProblem as error:
-        yield _Patient("OpenClaw config", None, str(error))
+    except UsageProblem:
+        return  # said of the config as a whole
 
 
 def _discovered() -> Iterator[_Patient]:
@@ -180,16 +203,17 @@ def _examined(patient: _Patient, *, full: bool) -> tuple[_Patient, Diagnosis | N
                 from pytest_agentlimit.endpoints.embedded import start_embedded
 
                 spec = stack.enter_context(start_embedded(spec)).spec
-            return patient, run_ladder(spec, full=full)
+            return patient._replace(spec=spec), run_ladder(spec, full=full)
         except UsageProblem as error:
             return patient._replace(problem=str(error)), None
 
 
 def _lines(seen: _Seen, fix_hints: bool) -> Iterator[str]:
+    from pytest_agentlimit.reports.context import context_said
     from pytest_agentlimit.reports.numbers import count, seconds
     from pytest_agentlimit.text import one_line
 
-    patient, diagnosis = seen
+    patient, diagnosis, _ = seen
     name = one_line(patient.name, 80)
     if diagnosis is None or patient.spec is None:
         yield f"{name}\n  {_MARKS['fault']} {one_line(patient.problem, 1000)}"
@@ -201,7 +225,7 @@ def _lines(seen: _Seen, fix_hints: bool) -> Iterator[str]:
     faults = len(diagnosis.faults)
     found = count(faults, "problem") if faults else "no fault seen"
     asked = count(diagnosis.requests, "request")
-    yield f"  {found} in {asked}, {seconds(diagnosis.seconds)}; {_context(diagnosis)}"
+    yield f"  {found} in {asked}, {seconds(diagnosis.seconds)}; {context_said(diagnosis.facts)}"
 
 
 def _step(result: ProbeResult, fix_hints: bool) -> Iterator[str]:
@@ -218,27 +242,17 @@ def _step(result: ProbeResult, fix_hints: bool) -> Iterator[str]:
         yield f"{indent}line: {one_line(result.fix.line)}"
 
 
-def _context(diagnosis: Diagnosis) -> str:
-    from pytest_agentlimit.reports.numbers import NOT_MEASURED
-
-    facts = diagnosis.facts
-    estimated = " (estimated)" if facts["context_estimated"] else ""
-    measured = facts["context_measured"]
-    if not measured and facts["context_at_least"]:
-        measured = f"at least {facts['context_at_least']}"
-    return (
-        f"context declared {facts['context_declared'] or 'nowhere'}, "
-        f"advertised {facts.get('context_advertised') or 'nowhere'}, "
-        f"{f'measured {measured}{estimated}' if measured else NOT_MEASURED}"
-    )
-
-
-def _as_json(seen: list[_Seen], code: int) -> dict[str, Any]:
-    return {"schema_version": 1, "exit_code": code, "models": [_model_json(one) for one in seen]}
+def _as_json(seen: list[_Seen], config: CheckedConfig | None, code: int) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "exit_code": code,
+        "configs": [doctor_config.config_json(config)] if config else [],
+        "models": [_model_json(one) for one in seen],
+    }
 
 
 def _model_json(seen: _Seen) -> dict[str, Any]:
-    patient, diagnosis = seen
+    patient, diagnosis, _ = seen
     spec = patient.spec
     return {
         "name": patient.name,
@@ -253,4 +267,5 @@ def _model_json(seen: _Seen) -> dict[str, Any]:
         "facts": diagnosis.facts if diagnosis else {},
         "requests": diagnosis.requests if diagnosis else 0,
         "seconds": diagnosis.seconds if diagnosis else 0.0,
+        "drill": seen.drilled.as_json() if seen.drilled else None,
     }

@@ -1,4 +1,4 @@
-"""The HTTP client of one endpoint: the only module that knows httpx.
+"""The HTTP client of one endpoint; only this module and upstream.py know httpx.
 
 Sends neutral requests, reads replies with the client's own clocks, and says of every failure what
 it was: refused, hung, stalled, slow, an HTTP error, not the protocol, cut off (PROTOCOLS R5-R7).
@@ -22,6 +22,7 @@ from pytest_agentlimit.endpoints import failures
 from pytest_agentlimit.endpoints.curl import curl_command
 from pytest_agentlimit.endpoints.inflight import Turn, Turnstile
 from pytest_agentlimit.endpoints.keys import Redactor, api_key, auth_header
+from pytest_agentlimit.endpoints.known_faults import KnownFaults
 from pytest_agentlimit.endpoints.outgoing import (
     bad_address,
     complete_request,
@@ -55,8 +56,11 @@ class EndpointClient:
 
     `on_exchange` is called once for every call that was sent, whether it succeeded or failed.
     `transport` replaces the network; `clock` (seconds) and `sleep` replace time in tests.
-    `turnstile`, which may be set later, keeps calls of other processes away while one is timed.
+    `turnstile`, which may be set later, keeps calls of other processes away while one is timed;
+    `known_faults` refuses what the engine cannot do and marks what it does wrong.
     """
+
+    known_faults: KnownFaults | None = None
 
     def __init__(
         self,
@@ -100,6 +104,8 @@ class EndpointClient:
         an EndpointError that says how the call failed, or UsageProblem before anything is sent.
         """
         request = complete_request(self.spec, request)
+        if self.known_faults:
+            self.known_faults.before(request)
         body = json.dumps(self._codec.encode_request(request))
         api_key(self.spec)  # a missing variable is said before the clock starts
         turn = self.turnstile.turn() if self.turnstile else Turn()
@@ -111,6 +117,8 @@ class EndpointClient:
             timing = error.partial.timing if error.partial else watch.timing()
             self._report(watch, turn, request=request, error=error, timing=timing)
             raise
+        if self.known_faults:
+            reply = self.known_faults.after(request, reply)
         self._report(watch, turn, request=request, reply=reply, timing=reply.timing)
         return reply
 
@@ -229,7 +237,7 @@ class EndpointClient:
     def _hand_over(self, request: httpx.Request, guard: Guard) -> httpx.Response:
         redact = Redactor(self.spec)
         try:
-            return self._http.send(request, stream=True, auth=_KeyAuth(self.spec))
+            return self._http.send(request, stream=True, auth=KeyAuth(self.spec))
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
             raise failures.connect_timeout(self.spec) from None
         except (httpx.ReadTimeout, httpx.WriteTimeout):
@@ -317,13 +325,14 @@ class EndpointClient:
             self._on_exchange(exchange)
 
 
-class _KeyAuth(httpx.Auth):
+class KeyAuth(httpx.Auth):
     """Puts the key on the request at the last moment, so that no frame of ours holds it."""
 
     def __init__(self, spec: EndpointSpec) -> None:
         self._spec = spec
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Yield `request` with its key."""
         key = api_key(self._spec)
         if key is not None:
             name, value = auth_header(self._spec, key)
@@ -337,7 +346,7 @@ def _http_client(spec: EndpointSpec, transport: Transport | None) -> httpx.Clien
         httpx.URL(spec.base_url)
         return httpx.Client(
             transport=transport,
-            verify=_verification(parts.scheme),
+            verify=verification(parts.scheme),
             # A proxy variable must not swallow calls to this machine.
             trust_env=not is_loopback(parts.hostname or ""),
             follow_redirects=False,
@@ -353,7 +362,8 @@ def _http_client(spec: EndpointSpec, transport: Transport | None) -> httpx.Clien
         ) from None
 
 
-def _verification(scheme: str) -> ssl.SSLContext | bool:
+def verification(scheme: str) -> ssl.SSLContext | bool:
+    """Return what httpx is to check certificates with."""
     if scheme != "https":
         return False  # loading the certificate store takes 60 ms, and plain HTTP has no use for it
     own = os.environ.get("SSL_CERT_FILE")

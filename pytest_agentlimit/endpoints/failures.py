@@ -159,15 +159,18 @@ def http_failure(
             hint="Put the final address in the base URL",
         )
     error = codec_for(spec.dialect).decode_error(status, body)
+    error = error.model_copy(update={"message": redact.line(error.message)})
     kind = "auth" if status in (401, 403) else error.kind
-    return HTTPFailure(
-        f"{spec.base_url} answered HTTP {status}: {redact.line(error.message) or 'no message'}",
+    failure = HTTPFailure(
+        f"{spec.base_url} answered HTTP {status}: {error.message or 'no message'}",
         status=status,
         kind=kind,
         blame=_BLAMES.get(kind, "config"),
         hint=_http_hint(spec, kind),
         retry_after_s=_seconds(headers.get("retry-after"), error.retry_after_s),
     )
+    failure.said = error
+    return failure
 
 
 def _http_hint(spec: EndpointSpec, kind: str) -> str:

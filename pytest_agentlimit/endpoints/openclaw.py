@@ -7,14 +7,20 @@ no other with it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pytest_agentlimit.endpoints.literals import short_id
 from pytest_agentlimit.endpoints.openclaw_config import OpenClawConfig, open_config
-from pytest_agentlimit.endpoints.openclaw_endpoint import BUILT_IN, Found, endpoint
-from pytest_agentlimit.endpoints.openclaw_values import substituted
+from pytest_agentlimit.endpoints.openclaw_endpoint import Found, endpoint
+from pytest_agentlimit.endpoints.openclaw_references import (
+    Reference,
+    built_in,
+    lookup,
+    nameless,
+    referenced,
+    references,
+)
 from pytest_agentlimit.endpoints.spec import EndpointSpec
 from pytest_agentlimit.errors import UsageProblem
 from pytest_agentlimit.text import one_line
@@ -44,17 +50,10 @@ class Listed(NamedTuple):
     problem: str = ""
 
 
-class _Reference(NamedTuple):
-    """A model as the config names it, and the path of that place."""
-
-    text: str
-    place: str
-
-
 class _Chain(NamedTuple):
     """A primary model and what follows when it fails, for one agent."""
 
-    references: list[_Reference]
+    references: list[Reference]
     agent: Mapping[str, Any]
 
 
@@ -68,31 +67,13 @@ def names(config: OpenClawConfig) -> list[str]:
 
 def listed(config: OpenClawConfig) -> Iterator[Listed]:
     """Yield every name with its endpoint or its problem; a nameless entry goes by its provider."""
-    for provider, place, what in _nameless(config):
-        yield Listed(f"{provider}/", None, str(config.problem(place, what)))
+    for provider, problem in nameless(config):
+        yield Listed(f"{provider}/", None, str(problem))
     for name in names(config):
         try:
             yield Listed(name, find_spec(config, name))
         except UsageProblem as error:
             yield Listed(name, None, str(error))
-
-
-def _nameless(config: OpenClawConfig) -> Iterator[tuple[str, str, str]]:
-    """Yield what lists no model or has no id, as (provider, place, what is wrong)."""
-    for provider, table in config.providers.items():
-        place = f"models.providers.{provider}"
-        if not isinstance(table, dict):
-            yield provider, place, "must be an object, {…}"
-            continue
-        entries = table.get("models") or []
-        if not isinstance(entries, list):
-            yield provider, f"{place}.models", "must be a list"
-        elif not entries:
-            yield provider, place, f"lists no model; name one as {provider}/MODEL"
-        else:
-            for index, entry in enumerate(entries):
-                if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
-                    yield provider, f"{place}.models[{index}]", "must be an object with an id"
 
 
 def find_spec(config: OpenClawConfig, name: str) -> EndpointSpec | None:
@@ -102,12 +83,13 @@ def find_spec(config: OpenClawConfig, name: str) -> EndpointSpec | None:
     UsageProblem with the path in the config for a model that cannot be used, and for a bare id that
     two providers have.
     """
+    config = _seen_by(config, name)
     chain = _chain(config, name)
     if chain is not None:
         return _linked(config, chain, chain.references[0], name)
-    found = _lookup(config, name)
+    found = lookup(config, name)
     if found is None and name in _built_in_references(config):
-        found = _built_in(config, name)
+        found = built_in(config, name)
     if found is None:
         return None
     rule = f"models.providers.{found.provider}"
@@ -122,6 +104,7 @@ def fallback_chain(config: OpenClawConfig, name: str) -> list[EndpointSpec]:
     As configured, repetitions too; any other model stands alone. [] when the config does not know
     `name`; UsageProblem when one of the chain cannot be used.
     """
+    config = _seen_by(config, name)
     chain = _chain(config, name)
     if chain is None:
         spec = find_spec(config, name)
@@ -133,10 +116,16 @@ def fallback_chain(config: OpenClawConfig, name: str) -> list[EndpointSpec]:
     ]
 
 
-def _linked(
-    config: OpenClawConfig, chain: _Chain, reference: _Reference, name: str
-) -> EndpointSpec:
-    found = _referenced(config, reference)
+def _seen_by(config: OpenClawConfig, name: str) -> OpenClawConfig:
+    """Return the config with what the agent behind `name` has of its own."""
+    if name == PRIMARY:
+        return config.of_agent(config.default_agent)
+    agent = name.removeprefix(AGENT)
+    return config.of_agent(agent) if agent != name and agent in config.agents else config
+
+
+def _linked(config: OpenClawConfig, chain: _Chain, reference: Reference, name: str) -> EndpointSpec:
+    found = referenced(config, reference)
     return _spec(config, found, name, f"{reference.place} = {found.name}", chain.agent)
 
 
@@ -170,84 +159,14 @@ def _chain(config: OpenClawConfig, name: str) -> _Chain | None:
     if name == PRIMARY:
         if config.defaults.get("model") is None:
             raise config.problem("agents.defaults.model", "is not there, so nothing is primary")
-        return _Chain(_references(config, config.defaults["model"], "agents.defaults.model"), {})
+        return _Chain(references(config, config.defaults["model"], "agents.defaults.model"), {})
     agent = config.agents.get(name.removeprefix(AGENT)) if name.startswith(AGENT) else None
     if agent is None:
         return None
     if agent.get("model") is None:
         inherited = _chain(config, PRIMARY)
         return inherited and _Chain(inherited.references, agent)
-    return _Chain(_references(config, agent["model"], f"{name}.model"), agent)
-
-
-def _references(config: OpenClawConfig, model: Any, place: str) -> list[_Reference]:
-    """Return primary and fallbacks of a `model` setting: text, or {primary, fallbacks}."""
-    if isinstance(model, str):
-        return [_Reference(substituted(model, config.variables)[0], place)]
-    table = model if isinstance(model, dict) else {}
-    fallbacks = table.get("fallbacks", [])
-    texts = [table.get("primary"), *(fallbacks if isinstance(fallbacks, list) else [None])]
-    if not all(isinstance(text, str) and text for text in texts):
-        raise config.problem(place, 'must be "provider/model" or {primary: "…", fallbacks: ["…"]}')
-    places = [f"{place}.primary", *(f"{place}.fallbacks[{i}]" for i in range(len(texts) - 1))]
-    return [
-        _Reference(substituted(text, config.variables)[0], where)
-        for text, where in zip(texts, places, strict=True)
-    ]
-
-
-def _referenced(config: OpenClawConfig, reference: _Reference) -> Found:
-    """Return the model that a place of the config names; UsageProblem when there is none."""
-    found = _lookup(config, reference.text) or _built_in(config, reference.text)
-    if found is not None:
-        return found
-    near = difflib.get_close_matches(reference.text, list(config.models), 3, 0.5)
-    hint = (
-        f"Did you mean {' or '.join(one_line(name, 80) for name in near)}?"
-        if near
-        else ("Next: add that provider under models.providers, with baseUrl and models")
-    )
-    raise config.problem(
-        reference.place, f"no provider offers {one_line(reference.text, 80)!r}. {hint}"
-    )
-
-
-def _lookup(config: OpenClawConfig, text: str, *, alias: bool = True) -> Found | None:
-    """Return the configured model that `text` names, by OpenClaw's own order."""
-    if text in config.models:
-        return config.models[text]
-    if alias and text.lower() in config.aliases:
-        target = config.aliases[text.lower()]
-        return _lookup(config, target, alias=False) or _built_in(config, target)
-    same = [found for found in config.models.values() if found.model == text]
-    if len(same) > 1:
-        full = " or ".join(one_line(found.name, 80) for found in same)
-        raise UsageProblem(
-            f"{config.file}: the model id {one_line(text, 80)!r} is in {len(same)} providers. "
-            f"Next: write {full}"
-        )
-    return same[0] if same else _unlisted(config, text)
-
-
-def _unlisted(config: OpenClawConfig, text: str) -> Found | None:
-    """Return a model of a provider that lists none, or whose list is broken; None otherwise."""
-    provider, _, model = text.partition("/")
-    if not model or provider not in config.providers:
-        return None
-    table = config.providers[provider]
-    entries = table.get("models") if isinstance(table, dict) else None
-    if isinstance(entries, list) and entries:
-        return None
-    return Found(provider, model, table, {}, "models")
-
-
-def _built_in(config: OpenClawConfig, text: str) -> Found | None:
-    """Return a model of a provider that OpenClaw brings along, so that the config need not."""
-    models = config.part(config.data, "models", "models")
-    provider, _, model = text.partition("/")
-    if not model or provider not in BUILT_IN or models.get("mode") == "replace":
-        return None
-    return Found(provider, model, config.providers.get(provider, {}), {}, "models")
+    return _Chain(references(config, agent["model"], f"{name}.model"), agent)
 
 
 def _built_in_references(config: OpenClawConfig) -> list[str]:
@@ -259,7 +178,7 @@ def _built_in_references(config: OpenClawConfig) -> list[str]:
     texts = []
     for place, model in settings:
         try:
-            texts += [one.text for one in _references(config, model, place)]
+            texts += [one.text for one in references(config, model, place)]
         except UsageProblem:
             continue  # said when that place is asked for
-    return [text for text in texts if text not in config.models and _built_in(config, text)]
+    return [text for text in texts if text not in config.models and built_in(config, text)]

@@ -10,19 +10,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pytest_agentlimit.endpoints.openclaw_agents import AgentFiles, merged
 from pytest_agentlimit.endpoints.openclaw_endpoint import Found
-from pytest_agentlimit.endpoints.openclaw_files import config_path, read_config, shown_path
-from pytest_agentlimit.endpoints.openclaw_values import substituted
-from pytest_agentlimit.errors import UsageProblem
+from pytest_agentlimit.endpoints.openclaw_files import (
+    config_path,
+    read_config,
+    shown_path,
+    state_folder,
+)
+from pytest_agentlimit.endpoints.openclaw_problem import Code, ConfigProblem, Severity
+from pytest_agentlimit.endpoints.openclaw_values import joined, substituted
 from pytest_agentlimit.text import one_line
 
 
 class OpenClawConfig:
     """One config file, read; `file` is its path for messages."""
 
-    def __init__(self, file: str, data: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        file: str,
+        data: Mapping[str, Any],
+        environ: Mapping[str, str],
+        agent_files: AgentFiles | None = None,
+    ) -> None:
         self.file = file
         self.data = data
+        self._environ = environ
+        self._agent_files = agent_files
         env = data.get("env")
         inline = env if isinstance(env, dict) else {}
         named = inline.get("vars")
@@ -39,21 +53,55 @@ class OpenClawConfig:
     @cached_property
     def agents(self) -> dict[str, dict[str, Any]]:
         """Return the agents by id: `agents.entries`, and `agents.list` of older configs."""
+        return {name: agent for name, (_, agent) in self.placed_agents.items()}
+
+    @cached_property
+    def placed_agents(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Return the agents by id, each with its path in the config."""
         agents = self.part(self.data, "agents", "agents")
         older = agents.get("list") or []
         if not isinstance(older, list):
             raise self.problem("agents.list", "must be a list")
-        named = {a["id"]: a for a in older if isinstance(a, dict) and isinstance(a.get("id"), str)}
+        listed = {
+            agent["id"]: (f"agents.list[{index}]", agent)
+            for index, agent in enumerate(older)
+            if isinstance(agent, dict) and isinstance(agent.get("id"), str)
+        }
         entries = self.part(agents, "entries", "agents.entries")
-        return named | {key: self.part(entries, key, f"agents.entries.{key}") for key in entries}
+        places = {name: joined("agents.entries", name) for name in entries}
+        return listed | {n: (place, self.part(entries, n, place)) for n, place in places.items()}
+
+    @property
+    def default_agent(self) -> str:
+        """The agent that has the primary model: the one marked `default`, the first, or "main"."""
+        marked = [name for name, agent in self.agents.items() if agent.get("default") is True]
+        return next(iter([*marked, *self.agents]), "main")
+
+    def of_agent(self, agent: str) -> OpenClawConfig:
+        """Return the config as `agent` sees it; UsageProblem when its own file cannot be read."""
+        models = self.part(self.data, "models", "models")
+        if self._agent_files is None or models.get("mode") == "replace":
+            return self
+        file, providers = self._agent_files.providers(agent)
+        if not providers:
+            return self
+        whole = {**models, "providers": merged(self.providers, providers, self.variables)}
+        data = {**self.data, "models": whole}
+        return OpenClawConfig(f"{self.file} with {file}", data, self._environ)
+
+    @cached_property
+    def defaults_place(self) -> str:
+        """Return the path of what holds for all agents: `agent` in the oldest configs."""
+        agents = self.part(self.data, "agents", "agents")
+        return "agent" if "agent" in self.data and "defaults" not in agents else "agents.defaults"
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """Return `agents.defaults`, else the `agent` of the oldest configs."""
+        """Return what holds for all agents."""
+        if self.defaults_place == "agent":
+            return self.part(self.data, "agent", "agent")
         agents = self.part(self.data, "agents", "agents")
-        if "defaults" in agents:
-            return self.part(agents, "defaults", "agents.defaults")
-        return self.part(self.data, "agent", "agent")
+        return self.part(agents, "defaults", "agents.defaults")
 
     @cached_property
     def models(self) -> dict[str, Found]:
@@ -80,7 +128,7 @@ class OpenClawConfig:
         }
 
     def part(self, table: Mapping[str, Any], key: str, place: str) -> dict[str, Any]:
-        """Return the object at `key`, {} when there is none; UsageProblem for anything else."""
+        """Return the object at `key`, {} when there is none; ConfigProblem for anything else."""
         value = table.get(key)
         if value is None:
             return {}
@@ -88,9 +136,17 @@ class OpenClawConfig:
             raise self.problem(place, "must be an object, {…}")
         return value
 
-    def problem(self, place: str, what: str) -> UsageProblem:
+    def problem(
+        self,
+        place: str,
+        what: str,
+        step: str = "",
+        *,
+        code: Code = "bad_value",
+        severity: Severity = "error",
+    ) -> ConfigProblem:
         """Return a complaint about one place of the config."""
-        return UsageProblem(f"{self.file}: {one_line(place)}: {what}")
+        return ConfigProblem(code, one_line(place), what, step, severity=severity, file=self.file)
 
 
 def open_config(
@@ -105,4 +161,5 @@ def open_config(
     if path is None:
         return None
     data = read_config(path, folder, environ)
-    return OpenClawConfig(shown_path(path, folder, environ), data, environ)
+    agent_files = AgentFiles(state_folder(path, environ), folder, environ)
+    return OpenClawConfig(shown_path(path, folder, environ), data, environ, agent_files)

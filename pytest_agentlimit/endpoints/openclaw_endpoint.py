@@ -10,27 +10,30 @@ from pydantic import AliasChoices, Field
 
 from pytest_agentlimit.chat.messages import Dialect
 from pytest_agentlimit.endpoints.model_table import deadlines_within, is_address
+from pytest_agentlimit.endpoints.openclaw_problem import ConfigProblem, Severity, named
 from pytest_agentlimit.endpoints.openclaw_values import (
+    SHORTEST_KEY,
     Positive,
     Read,
     checked,
+    joined,
     key_variable,
     plain_headers,
     plain_text,
     sampling,
 )
 from pytest_agentlimit.endpoints.spec import Deadlines, EndpointSpec
-from pytest_agentlimit.errors import UsageProblem
-from pytest_agentlimit.text import one_line
 
-_SPOKEN: dict[str, Dialect] = {
+SPOKEN: dict[str, Dialect] = {
     "openai-completions": "openai",
     "anthropic-messages": "anthropic",
     "ollama": "ollama",
 }
+"""OpenClaw's names of the dialects that are spoken here."""
 _OTHER_APIS = (
     "openai-responses",
     "openai-chatgpt-responses",
+    "openai-codex-responses",
     "google-generative-ai",
     "google-vertex",
     "github-copilot",
@@ -76,8 +79,20 @@ class Found(NamedTuple):
         """`provider/model`, as OpenClaw writes it."""
         return f"{self.provider}/{self.model}"
 
+    @property
+    def provider_place(self) -> str:
+        """The path of the provider."""
+        return joined("models.providers", self.provider)
 
-class _Model(Read):
+    @property
+    def model_place(self) -> str:
+        """The path of the entry."""
+        return f"{self.provider_place}.{self.place}"
+
+
+class ModelTable(Read):
+    """What is read of a model's entry."""
+
     api: str | None = None
     base_url: str | None = Field(default=None, validation_alias=AliasChoices("baseUrl", "baseURL"))
     context_window: Positive | None = Field(default=None, validation_alias="contextWindow")
@@ -87,7 +102,9 @@ class _Model(Read):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class _Provider(_Model):
+class ProviderTable(ModelTable):
+    """What is read of a provider; what its models have too are their defaults."""
+
     api_key: Any = Field(default=None, validation_alias="apiKey")
     auth: str | None = None
     timeout_s: Positive | None = Field(default=None, validation_alias="timeoutSeconds")
@@ -95,112 +112,171 @@ class _Provider(_Model):
     models: list[Any] = Field(default_factory=list)
 
 
+class Entry(NamedTuple):
+    """One model of a config with its tables checked."""
+
+    found: Found
+    provider: ProviderTable
+    model: ModelTable
+
+    @property
+    def context(self) -> float | None:
+        """The declared context window in tokens."""
+        return self.model.context_window or self.provider.context_window
+
+    @property
+    def context_tokens(self) -> float | None:
+        """The tokens of it that OpenClaw is to use."""
+        return self.model.context_tokens or self.provider.context_tokens
+
+    @property
+    def max_tokens(self) -> float | None:
+        """The declared limit of a reply in tokens."""
+        return self.model.max_tokens or self.provider.max_tokens
+
+    @property
+    def params(self) -> list[tuple[str, Any]]:
+        """The model's sampling settings as (place, table), the last wins."""
+        return [
+            (f"{self.found.provider_place}.params", self.provider.params),
+            (f"{self.found.model_place}.params", self.model.params),
+        ]
+
+    def place_of(self, key: str, value: object) -> str:
+        """Return the path of a setting: in the model when its `value` is there."""
+        whose = self.found.provider_place if value is None else self.found.model_place
+        return f"{whose}.{key}"
+
+
 def endpoint(
     found: Found, variables: Mapping[str, str], params: list[tuple[str, Any]]
 ) -> EndpointSpec:
     """Return the endpoint of `found`, called by its full name; the caller gives it a better one.
 
-    `params` are further sampling settings as (place, table), the last wins. UsageProblem begins
-    with the path in the config and quotes no value that may be a secret.
+    `params` are further sampling settings as (place, table), the last wins. The first rule that is
+    broken is a ConfigProblem, with its path and without a value that may be a secret.
     """
-    place = f"models.providers.{one_line(found.provider, 80)}"
-    provider = checked(_Provider, found.table, place)
-    model = checked(_Model, found.entry, f"{place}.{found.place}")
-    api, dialect = _api(found, provider, model, place)
-    context = model.context_window or provider.context_window
-    limit = model.max_tokens or provider.max_tokens or min(_DEFAULT_MAX_TOKENS, context or 1e9)
-    own = [
-        (f"{place}.params", provider.params),
-        (f"{place}.{found.place}.params", model.params),
-    ]
+    entry = Entry(
+        found,
+        checked(ProviderTable, found.table, found.provider_place),
+        checked(ModelTable, found.entry, found.model_place),
+    )
+    api = api_of(entry)
+    limit = entry.max_tokens or min(_DEFAULT_MAX_TOKENS, entry.context or 1e9)
     values = {
         "max_tokens": int(limit),
-        **sampling([*own, *params], api, model.context_tokens or provider.context_tokens),
+        **sampling([*entry.params, *params], api, entry.context_tokens),
     }
+    timeout = entry.provider.timeout_s
     return EndpointSpec(
         name="model",
-        dialect=dialect,
-        base_url=_address(found, provider, model, variables, place),
+        dialect=SPOKEN[api],
+        base_url=address_of(entry, variables),
         model=found.model,
-        api_key_env=_key(found, provider, variables, place),
-        headers=_headers(found, provider, model, variables, place),
-        context_window=None if context is None else int(context),
-        deadlines=deadlines_within(provider.timeout_s) if provider.timeout_s else Deadlines(),
+        api_key_env=key_of(entry, variables),
+        headers=headers_of(entry, variables),
+        context_window=None if entry.context is None else int(entry.context),
+        deadlines=deadlines_within(timeout) if timeout else Deadlines(),
         **values,
     )
 
 
-def _api(found: Found, provider: _Provider, model: _Model, place: str) -> tuple[str, Dialect]:
-    api = model.api or provider.api or _usual_api(found.provider, provider)
-    if api in _SPOKEN:
-        return api, _SPOKEN[api]
-    known = ", ".join(_SPOKEN)
+def api_of(entry: Entry) -> str:
+    """Return what the model is asked in, one of SPOKEN."""
+    api = api_named(entry)
+    if api in SPOKEN:
+        return api
+    place = entry.place_of("api", entry.model.api)
+    known = ", ".join(SPOKEN)
     if api in _OTHER_APIS:
-        raise UsageProblem(f"{place}: api {api!r} is not spoken here; there are {known}")
-    near = difflib.get_close_matches(api, [*_SPOKEN, *_OTHER_APIS], 1)
+        what = f"api {api!r} is not spoken here; there are {known}"
+        raise ConfigProblem("api_not_spoken", place, what, severity="warning")
+    near = difflib.get_close_matches(api, [*SPOKEN, *_OTHER_APIS], 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {known}"
-    raise UsageProblem(f"{place}: unknown api {one_line(api, 40)!r}: {hint}")
+    shown = f" {named(api, 40)!r}" if near or len(api) < SHORTEST_KEY else ""
+    line = f'api: "{near[0]}"' if near else None
+    raise ConfigProblem("unknown_api", place, f"unknown api{shown}: {hint}", line=line)
 
 
-def _usual_api(name: str, provider: _Provider) -> str:
-    """Return the api of a provider that names none: only some are known by their id."""
-    if name not in BUILT_IN or (name == "ollama" and (provider.base_url or "").endswith("/v1")):
+def api_named(entry: Entry) -> str:
+    """Return the api as configured; of providers that name none, some are known by their id."""
+    if given := entry.model.api or entry.provider.api:
+        return given
+    name, address = entry.found.provider, entry.provider.base_url or ""
+    if name not in BUILT_IN or (name == "ollama" and address.endswith("/v1")):
         return "openai-completions"
     return BUILT_IN[name].api
 
 
-def _address(
-    found: Found, provider: _Provider, model: _Model, variables: Mapping[str, str], place: str
-) -> str:
+def address_of(entry: Entry, variables: Mapping[str, str]) -> str:
     """Return where requests go, as configured: with or without /v1."""
-    given = model.base_url or provider.base_url
+    provider = entry.found.provider
+    given = entry.model.base_url or entry.provider.base_url
     if given is None:
-        if found.provider not in BUILT_IN:
-            raise UsageProblem(f"{place}: it has no baseUrl. Next: add the server's address")
-        return BUILT_IN[found.provider].base_url
-    where = f"{place}.{found.place}.baseUrl" if model.base_url else f"{place}.baseUrl"
+        if provider in BUILT_IN:
+            return BUILT_IN[provider].base_url
+        # OpenClaw brings more providers along than are known here; those need no models either.
+        severity: Severity = "error" if entry.provider.models else "warning"
+        what, step = "it has no baseUrl", "add the server's address"
+        raise ConfigProblem(
+            "no_base_url", entry.found.provider_place, what, step, severity=severity
+        )
+    where = entry.place_of("baseUrl", entry.model.base_url)
     address = plain_text(given.strip(), variables, where)
     if "@" in address:
-        raise UsageProblem(
-            f"{where}: it holds credentials, which would be printed and kept. Next: take them out, "
-            'and put the key into a variable: apiKey: "${MY_API_KEY}"'
+        raise ConfigProblem(
+            "credentials_in_url",
+            where,
+            "it holds credentials, which would be printed and kept",
+            'take them out, and put the key into a variable: apiKey: "${MY_API_KEY}"',
         )
     if not is_address(address):
-        raise UsageProblem(
-            f"{where}: must be an http:// or https:// address and nothing more, such as "
-            "http://127.0.0.1:8000/v1"
+        raise ConfigProblem(
+            "bad_base_url",
+            where,
+            "must be an http:// or https:// address and nothing more, such as "
+            "http://127.0.0.1:8000/v1",
         )
     return address.rstrip("/")
 
 
-def _key(found: Found, provider: _Provider, variables: Mapping[str, str], place: str) -> str | None:
+def key_of(entry: Entry, variables: Mapping[str, str]) -> str | None:
+    """Return the name of the variable that holds the key, None for no key."""
+    provider, place = entry.provider, entry.found.provider_place
     if provider.api_key is not None:
         return key_variable(provider.api_key, variables, f"{place}.apiKey")
     if provider.auth in ("oauth", "aws-sdk"):
-        raise UsageProblem(
-            f"{place}.auth: only OpenClaw can log in with {provider.auth!r}. Next: use a provider "
-            'with apiKey: "${MY_API_KEY}"'
+        raise ConfigProblem(
+            "only_openclaw",
+            f"{place}.auth",
+            f"only OpenClaw can log in with {provider.auth!r}",
+            'use a provider with apiKey: "${MY_API_KEY}"',
+            severity="warning",
         )
     # A key of the built-in provider goes to that provider's own address only.
-    ours = found.provider in BUILT_IN and provider.base_url is None and provider.api is None
-    return BUILT_IN[found.provider].key if ours else None
+    name = entry.found.provider
+    ours = name in BUILT_IN and provider.base_url is None and provider.api is None
+    return BUILT_IN[name].key if ours else None
 
 
-def _headers(
-    found: Found, provider: _Provider, model: _Model, variables: Mapping[str, str], place: str
-) -> dict[str, str]:
+def headers_of(entry: Entry, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of provider and model, without secrets."""
+    place, request = entry.found.provider_place, entry.provider.request
     for key in _ONLY_OPENCLAW:
-        if provider.request.get(key) is not None:
-            raise UsageProblem(
-                f"{place}.request.{key}: only OpenClaw can do that. Next: describe the endpoint in "
-                "a [tool.agentlimit.models.NAME] table"
+        if request.get(key) is not None:
+            raise ConfigProblem(
+                "only_openclaw",
+                f"{place}.request.{key}",
+                "only OpenClaw can do that",
+                "describe the endpoint in a [tool.agentlimit.models.NAME] table",
+                severity="warning",
             )
-    asked = provider.request.get("headers") or {}
+    asked = request.get("headers") or {}
     if not isinstance(asked, dict):
-        raise UsageProblem(f"{place}.request.headers: must be an object, {{…}}")
+        raise ConfigProblem("bad_value", f"{place}.request.headers", "must be an object, {…}")
     tables = [
-        (f"{place}.headers", provider.headers),
+        (f"{place}.headers", entry.provider.headers),
         (f"{place}.request.headers", asked),
-        (f"{place}.{found.place}.headers", model.headers),
+        (f"{entry.found.model_place}.headers", entry.model.headers),
     ]
     return plain_headers(tables, variables)

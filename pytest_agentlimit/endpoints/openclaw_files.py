@@ -18,6 +18,7 @@ from pytest_agentlimit.text import one_line
 
 CONFIG_NAMES = ("openclaw.json", "clawdbot.json", "moldbot.json", "moltbot.json")
 _STATE_FOLDERS = (".openclaw", ".clawdbot", ".moldbot", ".moltbot")
+_STATE_VARIABLES = ("OPENCLAW_STATE_DIR", "CLAWDBOT_STATE_DIR")
 # The first two are OpenClaw's own limits; the sums bound includes that include each other twice.
 _FILE_BYTES = 2 * 1024 * 1024
 _INCLUDE_LEVELS = 10
@@ -25,7 +26,14 @@ _TOTAL_BYTES = 4 * _FILE_BYTES
 _TOTAL_FILES = 100
 _NESTING = 32
 _PATH_LENGTH = 4096
+_INDEX = re.compile(r"\[(\d+)\]")
 _NEAR = re.compile(r"near (\d+)")
+
+
+class Part(dict[str, Any]):
+    """An object of a config; `files` says for each key which file it came from."""
+
+    files: Mapping[str, str] = {}
 
 
 def config_path(given: str | None, folder: Path, environ: Mapping[str, str]) -> Path | None:
@@ -74,13 +82,19 @@ def read_config(path: Path, folder: Path, environ: Mapping[str, str]) -> dict[st
     return data
 
 
+def state_folder(config: Path, environ: Mapping[str, str]) -> Path:
+    """Return the folder of OpenClaw's own files: the one that is set, else that of the config."""
+    given = _first_set(environ, *_STATE_VARIABLES)
+    return _expanded(given, _home(environ)) if given else config.parent
+
+
 def _usual_places(environ: Mapping[str, str]) -> list[Path]:
     """Return where OpenClaw and its earlier names look, in their order."""
     home = _home(environ)
     if given := _first_set(environ, "OPENCLAW_CONFIG_PATH", "CLAWDBOT_CONFIG_PATH"):
         return [_expanded(given, home)]
     folders = [home / name for name in _STATE_FOLDERS] if home else []
-    if state := _first_set(environ, "OPENCLAW_STATE_DIR", "CLAWDBOT_STATE_DIR"):
+    if state := _first_set(environ, *_STATE_VARIABLES):
         folders.insert(0, _expanded(state, home))
     return [folder / name for folder in folders for name in CONFIG_NAMES]
 
@@ -131,7 +145,11 @@ class _Reader:
             return [self._resolved(item, chain) for item in value]
         if not isinstance(value, dict):
             return value
-        own = {key: self._resolved(item, chain) for key, item in value.items() if key != "$include"}
+        own = Part()
+        own |= {
+            key: self._resolved(item, chain) for key, item in value.items() if key != "$include"
+        }
+        own.files = dict.fromkeys(own, self._shown(chain[-1]))
         if "$include" not in value:
             return own
         included = self._included(value["$include"], chain)
@@ -206,11 +224,41 @@ def _merged(below: Any, above: Any) -> Any:
     if isinstance(below, list) and isinstance(above, list):
         return [*below, *above]
     if isinstance(below, dict) and isinstance(above, dict):
-        return below | {
+        merged = Part(below)
+        merged |= {
             key: _merged(below[key], value) if key in below else value
             for key, value in above.items()
         }
+        merged.files = {**_files(below), **_files(above)}
+        return merged
     return above
+
+
+def _files(part: Any) -> Mapping[str, str]:
+    return part.files if isinstance(part, Part) else {}
+
+
+def file_of(data: Any, place: str) -> str | None:
+    """Return the file that holds the deepest known part of the path `place`, None for no part."""
+    file = None
+    while place:
+        if isinstance(data, list) and (index := _INDEX.match(place)):
+            number = int(index[1])
+            data = data[number] if number < len(data) else None
+            place = place[index.end() :].removeprefix(".")
+            continue
+        # The longest key, because ids may hold dots themselves.
+        keys = [key for key in data if _begins(place, key)] if isinstance(data, dict) else []
+        if not keys:
+            break
+        key = max(keys, key=len)
+        file = _files(data).get(key, file)
+        data, place = data[key], place[len(key) :].removeprefix(".")
+    return file
+
+
+def _begins(place: str, key: str) -> bool:
+    return bool(key) and place.startswith(key) and place[len(key) : len(key) + 1] in ("", ".", "[")
 
 
 def _parsed(text: str, shown: str) -> Any:

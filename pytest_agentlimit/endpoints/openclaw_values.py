@@ -14,8 +14,7 @@ from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 from pytest_agentlimit.chat.messages import Frozen
 from pytest_agentlimit.endpoints.keys import is_secret_header
 from pytest_agentlimit.endpoints.model_table import holds_secret
-from pytest_agentlimit.errors import UsageProblem
-from pytest_agentlimit.text import one_line
+from pytest_agentlimit.endpoints.openclaw_problem import ConfigProblem, Severity, named
 
 Positive = Annotated[float, Field(gt=0)]
 _REFERENCE = re.compile(r"\$(\$?)\{([A-Z_][A-Z0-9_]*)(?::-([^${}]*))?\}")
@@ -23,8 +22,9 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:API_?)?(?:KEYS?|TOKEN|SECRET|PASSWORD|PASS|PAT|CREDENTIALS?)$"
 )
+_SOURCES = ("file", "exec", "store")
 _SECRET_REF_MARKER = "secretref-env:"
-_SHORTEST_KEY = 16
+SHORTEST_KEY = 16
 # What guides write where a local server wants no key, and what OpenClaw itself puts there.
 _PLACEHOLDER = re.compile(
     r"local|none|empty|dummy|fake|placeholder|example|not?[-_ ]?(?:key|need|requir|use|set)"
@@ -33,9 +33,19 @@ _PLACEHOLDER = re.compile(
 )
 _REAL_KEY = re.compile(r"(?:sk|pk|hf|gsk|xai|ghp)[-_]|Bearer\b|AIza", re.IGNORECASE)
 _NEXT = (
-    "Next: put the key into an environment variable and name it there: "
+    "put the key into an environment variable and name it there: "
     'apiKey: "${MY_API_KEY}" (or describe the endpoint in [tool.agentlimit.models.NAME])'
 )
+_WORDS = {
+    "string_type": "must be text",
+    "float_type": "must be a number",
+    "dict_type": "must be an object, {…}",
+    "model_type": "must be an object, {…}",
+    "list_type": "must be a list",
+    "greater_than": "must be more than 0",
+    "greater_than_equal": "must not be less than 0",
+    "finite_number": "must be a finite number",
+}
 _M = TypeVar("_M", bound=Frozen)
 
 
@@ -63,16 +73,36 @@ class _Sampling(Read):
 
 
 def checked(model: type[_M], value: Any, place: str) -> _M:
-    """Return `value` as `model`; UsageProblem with the path of the first wrong key, not its value.
+    """Return `value` as `model`; ConfigProblem with the path of the first wrong key, not its value.
 
     `place` is the path of `value` in the config.
     """
+    for problem in complaints(model, value, place):
+        raise problem
+    return model.model_validate(value)
+
+
+def complaints(model: type[Frozen], value: Any, place: str) -> list[ConfigProblem]:
+    """Return what keeps `value` from being a `model`, one problem for each wrong key."""
     try:
-        return model.model_validate(value)
+        model.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        path = ".".join([place, *(one_line(str(part), 80) for part in first["loc"])])
-        raise UsageProblem(f"{path}: {first['msg']}") from None
+        found = error.errors(include_input=False, include_url=False)
+        return [
+            ConfigProblem(
+                "bad_value", joined(place, *one["loc"]), _WORDS.get(one["type"], one["msg"])
+            )
+            for one in found
+        ]
+    return []
+
+
+def joined(place: str, *keys: str | int) -> str:
+    """Return the path of what lies below `place`, as messages show it."""
+    for key in keys:
+        step = f"[{key}]" if isinstance(key, int) else f".{named(key)}"
+        place = f"{place}{step}" if place else step.removeprefix(".")
+    return place
 
 
 def substituted(text: str, variables: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -96,26 +126,35 @@ def substituted(text: str, variables: Mapping[str, str]) -> tuple[str, tuple[str
 
 
 def plain_text(text: str, variables: Mapping[str, str], place: str) -> str:
-    """Return `text` with its variables, to be printed and kept; UsageProblem for a secret in it."""
+    """Return `text` with its variables, to be printed and kept; ConfigProblem for a secret."""
     for _, name, _ in _REFERENCE.findall(text):
         if _SECRET_NAME.search(name):
-            raise UsageProblem(f"{place}: ${name} is a secret by its name. {_NEXT}")
+            what = f"${name} is a secret by its name"
+            raise ConfigProblem("secret_variable", place, what, _NEXT, severity="warning")
     full, missing = substituted(text, variables)
     if missing:
-        raise UsageProblem(
-            f"{place}: the environment variable {missing[0]} is not set. Next: "
-            f"export {missing[0]}=… (OpenClaw may have it in a file of its own, which is not read)"
-        )
+        raise unset_variable(missing[0], place)
     if any(holds_secret("", part) for part in full.split("/")):
         _refuse_key(place)
     return full
+
+
+def unset_variable(name: str, place: str, severity: Severity = "error") -> ConfigProblem:
+    """Return the complaint about a variable that is not set, or empty."""
+    return ConfigProblem(
+        "unset_variable",
+        place,
+        f"the environment variable {name} is not set",
+        f"export {name}=… (OpenClaw may have it in a file of its own, which is not read)",
+        severity=severity,
+    )
 
 
 def key_variable(value: Any, variables: Mapping[str, str], place: str) -> str | None:
     """Return the name of the variable that holds a key; None for no key and for a placeholder.
 
     Takes what `apiKey` may be: `${VAR}`, a SecretRef, the bare name of a variable, or a word such
-    as "ollama" where a server wants none. UsageProblem when it is anything else: the key itself,
+    as "ollama" where a server wants none. ConfigProblem when it is anything else: the key itself,
     or a secret that only OpenClaw can fetch.
     """
     if isinstance(value, dict):
@@ -123,7 +162,7 @@ def key_variable(value: Any, variables: Mapping[str, str], place: str) -> str | 
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise UsageProblem(f"{place}: must be text or a SecretRef. {_NEXT}")
+        raise ConfigProblem("bad_value", place, "must be text or a SecretRef", _NEXT)
     text = value.strip().removeprefix(_SECRET_REF_MARKER)
     if (match := _REFERENCE.fullmatch(text)) and not match[1]:
         if match[3] is None or variables.get(match[2]):
@@ -132,7 +171,8 @@ def key_variable(value: Any, variables: Mapping[str, str], place: str) -> str | 
     if _VARIABLE.fullmatch(text) and (variables.get(text) or _SECRET_NAME.search(text)):
         return text
     if text == "secretref-managed" or text.startswith("oauth:"):
-        raise UsageProblem(f"{place}: only OpenClaw can fetch that secret. {_NEXT}")
+        what = "only OpenClaw can fetch that secret"
+        raise ConfigProblem("secret_ref", place, what, _NEXT, severity="warning")
     if not is_placeholder(text):
         _refuse_key(place)
     return None
@@ -142,7 +182,7 @@ def is_placeholder(key: str) -> bool:
     """Return True when `key` is a word that stands for no key, such as "ollama" or "x"."""
     if _REFERENCE.search(key):
         return False
-    short = len(key) < _SHORTEST_KEY and not _REAL_KEY.match(key)
+    short = len(key) < SHORTEST_KEY and not _REAL_KEY.match(key)
     return short or _PLACEHOLDER.search(key) is not None
 
 
@@ -151,18 +191,17 @@ def plain_headers(
 ) -> dict[str, str]:
     """Return headers without secrets, later tables winning; `tables` are (place, headers).
 
-    UsageProblem for a header that holds a secret: headers are sent from plain data.
+    ConfigProblem for a header that holds a secret: headers are sent from plain data.
     """
     headers: dict[str, str] = {}
     for place, table in tables:
         for name, value in table.items():
-            where = f"{place}.{one_line(name, 80)}"
+            where = joined(place, name)
             if isinstance(value, dict) or is_secret_header(name):
-                raise UsageProblem(
-                    f"{where}: a secret in a header cannot be passed on; only apiKey can. {_NEXT}"
-                )
+                what = "a secret in a header cannot be passed on; only apiKey can"
+                raise ConfigProblem("secret_header", where, what, _NEXT, severity="warning")
             if not isinstance(value, str):
-                raise UsageProblem(f"{where}: must be text")
+                raise ConfigProblem("bad_value", where, "must be text")
             headers[name] = plain_text(value, variables, where)
     return headers
 
@@ -179,7 +218,7 @@ def sampling(
         if params is None:
             continue
         if not isinstance(params, dict):
-            raise UsageProblem(f"{where}: must be an object")
+            raise ConfigProblem("bad_value", where, "must be an object")
         here = checked(_Sampling, params, where)  # now, so that a message has the right place
         if api == "openai-completions":
             _refuse_secrets_in(here.extra_body, f"{where}.extra_body")
@@ -201,15 +240,18 @@ def sampling(
 def _from_secret_ref(ref: Mapping[str, Any], place: str) -> str:
     source, name = ref.get("source"), ref.get("id")
     if source != "env":
-        what = one_line(source, 40) if isinstance(source, str) else "no known source"
-        raise UsageProblem(
-            f"{place}: a SecretRef from {what!r}: only OpenClaw can read it. {_NEXT}"
+        known = isinstance(source, str) and source in _SOURCES
+        what = f"a SecretRef from {source if known else 'no known source'!r}"
+        raise ConfigProblem(
+            "secret_ref",
+            place,
+            f"{what}: only OpenClaw can read it",
+            _NEXT,
+            severity="warning" if known else "error",
         )
     if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-        raise UsageProblem(
-            f"{place}: the id of a SecretRef from 'env' must be the name of an environment "
-            f"variable in capitals. {_NEXT}"
-        )
+        what = "the id of a SecretRef from 'env' must be the name of an environment variable"
+        raise ConfigProblem("secret_ref", place, f"{what} in capitals", _NEXT)
     return name
 
 
@@ -217,7 +259,7 @@ def _refuse_secrets_in(value: Any, place: str) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if holds_secret(key, item):
-                _refuse_key(f"{place}.{one_line(key, 80)}")
+                _refuse_key(joined(place, key))
             _refuse_secrets_in(item, place)
     elif isinstance(value, list):
         for item in value:
@@ -227,7 +269,5 @@ def _refuse_secrets_in(value: Any, place: str) -> None:
 
 
 def _refuse_key(place: str) -> NoReturn:
-    raise UsageProblem(
-        f"{place}: this seems to hold a key itself, and what is read here is printed and kept. "
-        f"{_NEXT}"
-    )
+    what = "this seems to hold a key itself, and what is read here is printed and kept"
+    raise ConfigProblem("key_in_file", place, what, _NEXT, severity="warning")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pytest_agentlimit.chat.assemble import ReplyAssembler, finish
@@ -63,17 +64,24 @@ class RawLog:
 class ReplyReader:
     """Chunks of a 2xx body in, one reply out.
 
-    `ttft_s` and `first_tool_s` are the marks of the first content and tool delta. `complete` is
+    `on_event` is given each event of a streamed reply as soon as it is read. `ttft_s` and
+    `first_tool_s` are the marks of the first content and tool delta. `complete` is
     True when the reply's own end was seen, however the connection goes on.
     """
 
     def __init__(
-        self, spec: EndpointSpec, request: ChatRequest, content_type: str, redact: Redactor
+        self,
+        spec: EndpointSpec,
+        request: ChatRequest,
+        content_type: str,
+        redact: Redactor,
+        on_event: Callable[[StreamEvent], None] = lambda event: None,
     ) -> None:
         self._spec = spec
         self._request = request
         self._type = content_type.lower()
         self._redact = redact
+        self._on_event = on_event
         self._codec = codec_for(spec.dialect)
         self._decoder = self._codec.stream_decoder()
         self._assembler = ReplyAssembler()
@@ -152,6 +160,7 @@ class ReplyReader:
     def _take(self, events: list[StreamEvent], at_s: float | None) -> None:
         for event in events:
             self._assembler.add(event)
+            self._on_event(event)
             if isinstance(event, StreamStop):
                 self.complete = True
             if at_s is not None:
@@ -204,13 +213,16 @@ class ReplyReader:
             ) from None
 
     def _stream_error(self, error: WireError) -> EndpointError:
-        return StreamFailure(
+        said = error.model_copy(update={"message": self._redact.line(error.message)})
+        failure = StreamFailure(
             f"{self._spec.base_url} sent an error inside a 200 answer: "
-            f"{self._redact.line(error.message)} ({error.kind})",
+            f"{said.message} ({said.kind})",
             kind="stream_error",
             blame="config" if error.kind == "context_overflow" else "engine",
             hint="Look at the server's log",
         )
+        failure.said = said
+        return failure
 
     def _html(self) -> NotTheProtocol:
         page = self._buffer[:4096].decode("utf-8", "replace")

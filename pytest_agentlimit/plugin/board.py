@@ -1,4 +1,4 @@
-"""What the controller tells its workers during a run: which trials are no longer needed, and why.
+"""What the controller tells its workers during a run: what it found out, and what has been decided.
 
 xdist has no channel for messages of a plugin, so the board is a small file in the run folder. A
 worker on another machine does not see it and runs every trial, which costs time and nothing else:
@@ -35,6 +35,8 @@ class Board:
         """Models whose endpoint the controller is looking at right now."""
         self.gone: dict[str, str] = {}
         """Model to why its endpoint cannot be called any more."""
+        self.preflights: dict[str, dict[str, Any]] = {}
+        """Model to what was found out about its endpoint before the first trial."""
         self._seen: tuple[int, int] | None = None
 
     def publish(self) -> None:
@@ -92,4 +94,5 @@ class Board:
         return None
 
     def _content(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("stops", "flips", "in_doubt", "gone")}
+        names = ("stops", "flips", "in_doubt", "gone", "preflights")
+        return {name: getattr(self, name) for name in names}

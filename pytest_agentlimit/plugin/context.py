@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pytest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pluggy
 
     from pytest_agentlimit.endpoints.client import EndpointClient
+    from pytest_agentlimit.endpoints.known_faults import KnownFaults
     from pytest_agentlimit.endpoints.spec import EndpointSpec
     from pytest_agentlimit.endpoints.timing import Exchange
 
@@ -63,6 +64,8 @@ class RunContext:
     """Every trial of a check gets the same instance, and only another sampling seed."""
     finished: frozenset[str] = frozenset()
     """Node ids of trials that an earlier part of the run finished."""
+    rungs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Node id to the trials of its climb that an earlier part of the run made."""
     board: Board = field(default_factory=Board)
     clients: dict[str, EndpointClient] = field(default_factory=dict)
     observer: Callable[[Exchange], None] | None = None
@@ -79,6 +82,7 @@ class RunContext:
             "purpose": self.purpose,
             "one_instance": self.one_instance,
             "finished": sorted(self.finished),
+            "rungs": self.rungs,
             "board": str(self.board.path) if self.board.path else None,
         }
 
@@ -114,8 +118,20 @@ class RunContext:
             if spec.kind != "null":  # a null model answers in this process
                 places = self.model(name).max_inflight
                 client.turnstile = turnstile_for(spec, places, self.board.lock_folder)
+            if name in self.board.preflights:
+                client.known_faults = self._known_faults(name)
             self.clients[name] = client
         return self.clients[name]
+
+    def _known_faults(self, name: str) -> KnownFaults:
+        from pytest_agentlimit.endpoints.known_faults import KnownFault, KnownFaults, Preflight
+
+        from .recorder import Unsupported
+
+        def refuse(fault: KnownFault) -> NoReturn:
+            raise Unsupported(fault, name)
+
+        return KnownFaults(Preflight.model_validate(self.board.preflights[name]), refuse)
 
     def observe(self, exchange: Exchange) -> None:
         """Pass one exchange on to the trial that runs."""

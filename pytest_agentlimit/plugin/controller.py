@@ -20,7 +20,7 @@ from .live import LiveLine
 from .options import Settings
 from .recorder import crash_record
 from .verdict import Failures
-from .worker import PLAN_KEY, RECORD_KEY, trial_of
+from .worker import PLAN_KEY, RECORD_KEY, RUNG_KEY, trial_of
 
 if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.spec import EndpointSpec
@@ -66,7 +66,7 @@ class Controller:
         self.failures = Failures()
         self.plans: dict[str, dict[str, Any]] = {}
         self.expected: dict[str, None] = {}
-        self.warm = False
+        self.known = False
         self.rerunning: set[str] = set()
         """Trials that pytest-rerunfailures is about to run again."""
         self.notes: list[str] = []
@@ -140,6 +140,10 @@ class Controller:
         data = earlier.load()
         finished = finished_trials(data)
         self.context.finished = frozenset(finished)
+        self.context.rungs = {
+            nodeid: [rung.model_dump(mode="json") for rung in rungs]
+            for nodeid, rungs in data.rungs.items()
+        }
         self.expected.update(dict.fromkeys(trial.nodeid for trial in data.expected))
         self.live.take_over(finished.values())
         if self.steering is not None:
@@ -196,10 +200,15 @@ class Controller:
     def _expect(self, nodeids: list[str]) -> None:
         from pytest_agentlimit.runs.expected import bare_nodeid, expected_trial
 
+        from .acquaintance import get_to_know
+
         if self.endpoints is None or not nodeids:
             return  # a session without a check leaves no folder behind
         folder = self._open_folder()
-        self._warm_up(nodeids)
+        if not self.known:
+            self.known = True
+            for line in get_to_know(self.context, folder, nodeids, self.settings, self.config):
+                self._say(line)
         if self.power is not None:
             self.power.start()
         new = [nodeid for nodeid in map(bare_nodeid, nodeids) if nodeid not in self.expected]
@@ -211,14 +220,11 @@ class Controller:
             names = [model.name for model in self.context.models]
             self.steering.expect(expected_trial(nodeid, names) for nodeid in new)
 
-    def _warm_up(self, nodeids: list[str]) -> None:
-        """Warm up what the trials will ask, once, and keep what it took in the run's folder."""
-        from .warmth import warm_all
-
-        if not self.warm and self.folder is not None:
-            self.warm = True
-            for note in warm_all(self.context, nodeids, self.config.hook):
-                self.folder.note(note)
+    def _say(self, line: str) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self.config.get_verbosity() >= 0:
+            reporter.ensure_newline()
+            reporter.write_line(line)
 
     # trials
 
@@ -232,6 +238,9 @@ class Controller:
         from pytest_agentlimit.runs.expected import bare_nodeid
 
         nodeid = bare_nodeid(report.nodeid)
+        if RUNG_KEY in report.__dict__:
+            self._keep_rung(nodeid, report.__dict__[RUNG_KEY])
+            return
         if report.when == "setup" and PLAN_KEY in report.__dict__:
             self.plans[nodeid] = report.__dict__[PLAN_KEY]
         if str(report.outcome) == "rerun":  # a word of pytest-rerunfailures
@@ -243,6 +252,17 @@ class Controller:
         if record is not None:
             self._append(record, nodeid)
         self.failures.count(report, is_trial=nodeid in self.plans, record=record)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Print and count nothing for a trial of a climb: the test it belongs to is one test."""
+        return ("", "", "") if RUNG_KEY in report.__dict__ else None
+
+    def _keep_rung(self, nodeid: str, rung: dict[str, Any]) -> None:
+        from pytest_agentlimit.runs.records import RungRecord
+
+        if self.folder is not None:
+            self.folder.climb(nodeid, RungRecord.model_validate(rung))
 
     def _append(self, record: dict[str, Any], nodeid: str) -> None:
         from pytest_agentlimit.runs.records import TrialRecord

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_agentlimit.agents.workspace import Workspace
     from pytest_agentlimit.endpoints.client import EndpointClient
 
+    from .climber import Climber
+
 NO_MODEL = (
     "no model under test: add --agent-model=NAME (`agentlimit models` lists what can be used now)"
 )
@@ -76,6 +78,19 @@ def agent_rng(agentlimit_trial: Trial, request: pytest.FixtureRequest) -> random
     plan = request.node.stash[RECORDER].plan
     seed = plan.seed if plan.instance_seed is None else plan.instance_seed
     return random.Random(f"{plan.check}:{seed}")
+
+
+@pytest.fixture
+def climb(
+    endpoint: EndpointClient, agentlimit_trial: Trial, request: pytest.FixtureRequest
+) -> Iterator[Climber]:
+    """Finds the ceiling of a ladder: `climb(Chain(), reliability=0.8)`."""
+    from .climber import Climber
+
+    item = request.node
+    climber = Climber(item, item.stash[RECORDER], _context(request), endpoint)
+    yield climber
+    climber.stop()
 
 
 @pytest.fixture

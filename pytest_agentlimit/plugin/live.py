@@ -15,7 +15,7 @@ import pytest
 
 from .board import NOT_NEEDED
 from .context import RunContext
-from .worker import PLAN_KEY, RECORD_KEY, trial_of
+from .worker import PLAN_KEY, RECORD_KEY, STATE_KEY, trial_of
 
 if TYPE_CHECKING:
     from pytest_agentlimit.reports.progress import Progress
@@ -28,6 +28,8 @@ SHARE = 0.05
 _BURST = 4.0
 _LOG_WIDTH = 160
 """The longest line of a log: no terminal says how wide it may be."""
+_CLIMB_S = 10.0
+"""A log tells of climbs no more often."""
 _ON_SCREEN = -3
 """As `currentfspath`, where pytest keeps -2 for the same: whoever prints starts a new line."""
 _PHASES = ("setup", "call", "teardown")
@@ -79,6 +81,8 @@ class LiveLine:
         self._rerunning: set[str] = set()
         self._said = 0
         """The last round that has its line."""
+        self._climb_said = clock()
+        """When a log last told of a climb, or could have begun to."""
 
     def take_over(self, records: Iterable[TrialRecord]) -> None:
         """Count trials that an earlier part of a resumed run has finished; before collection."""
@@ -146,10 +150,22 @@ class LiveLine:
         """Count a phase of a test, and say how far the run is."""
         if self.progress is None or self.way == "silent":
             return
+        if STATE_KEY in report.__dict__:
+            self._follow(self.progress, report)
+            return
         self._count(self.progress, report)
         if self.way == "rounds":
             self._say_round(last=False)
         elif report.when == "teardown":  # xdist has more to say of a worker that died
+            self._draw_now_and_then()
+
+    def _follow(self, progress: Progress, report: pytest.TestReport) -> None:
+        """Show how a climb stands: its test may be under way for minutes."""
+        if progress.is_trial(report.nodeid):
+            progress.climb(report.nodeid, report.__dict__[STATE_KEY])
+        if self.way == "rounds":
+            self._say_climb(progress)
+        else:
             self._draw_now_and_then()
 
     def _count(self, progress: Progress, report: pytest.TestReport) -> None:
@@ -258,14 +274,29 @@ class LiveLine:
         self._said = ended
         from pytest_agentlimit.reports.progress import progress_line
 
+        self._log(lambda width: progress_line(progress, width, ended=ended, time_left=not last))
+
+    def _say_climb(self, progress: Progress) -> None:
+        """Print a line for the climb that moved last, unless there was one a moment ago."""
+        now = self._clock()
+        climb = progress.climbing
+        if climb is None or now - self._climb_said < _CLIMB_S:
+            return
+        self._climb_said = now
+        from pytest_agentlimit.reports.cells import cut
+        from pytest_agentlimit.reports.progress import climb_words
+
+        self._log(lambda width: cut(climb_words(climb), width))
+
+    def _log(self, said: Callable[[int], str]) -> None:
+        """Print a line of its own; `said` gives it in at most so many cells."""
         writer = self.config.get_terminal_writer()
         width = writer.fullwidth if self._reporter.isatty() else _LOG_WIDTH
         head = "agentlimit: "
-        line = progress_line(progress, width - len(head), ended=ended, time_left=not last)
         self._reporter.ensure_newline()
         if writer.width_of_current_line:  # xdist's dots are on no line that pytest knows of
             writer.line()
-        writer.line(_showable(head + line, width, writer))
+        writer.line(_showable(head + said(width - len(head)), width, writer))
 
 
 def way_of(config: pytest.Config) -> Way:

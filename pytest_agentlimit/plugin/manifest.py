@@ -33,6 +33,7 @@ def new_manifest(
         shape=settings.shape,
         purpose=settings.purpose,
         classify_by=settings.classify or "instance",
+        config=settings.config,
         trials=settings.trials,
         models=tuple(
             ModelEntry(

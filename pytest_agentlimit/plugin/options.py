@@ -15,6 +15,7 @@ import pytest
 
 GATE_MODES = ("point", "strict", "proven", "off")
 SHAPES = ("bare", "agent")
+PREFLIGHTS = ("off", "quick", "full")
 CLASSIFY = ("instance", "sampling")
 
 
@@ -114,6 +115,14 @@ OPTIONS = (
         "and a dozen decoy tools",
         choices=SHAPES,
     ),
+    Option(
+        "--agent-preflight",
+        "string",
+        "what is found out about an endpoint before the first trial: quick (the default) sends at "
+        "most 12 short requests, full also measures the context; a result without faults is kept "
+        "for an hour",
+        choices=PREFLIGHTS,
+    ),
     Option("--agent-timeout", "string", "total deadline of one call, such as 90s", "DURATION"),
     Option(
         "--agent-max-inflight",
@@ -162,6 +171,8 @@ class Settings:
     gate: str = "point"
     reports: tuple[str, ...] = ()
     shape: str = "bare"
+    preflight: str = ""
+    """As typed; empty: quick, and off for servers that play a script."""
     timeout_s: float | None = None
     baseline: str | None = None
     max_inflight: int | None = None
@@ -206,6 +217,7 @@ def read_settings(config: pytest.Config) -> Settings:
         gate=_choice(raw["agentlimit_gate"], "--agent-gate", GATE_MODES, defaults.gate),
         reports=_reports(raw["agentlimit_report"]),
         shape=_choice(raw["agentlimit_shape"], "--agent-shape", SHAPES, defaults.shape),
+        preflight=_choice(raw["agentlimit_preflight"], "--agent-preflight", PREFLIGHTS, ""),
         timeout_s=_seconds(raw["agentlimit_timeout"]),
         baseline=raw["agentlimit_baseline"] or None,
         max_inflight=_whole(raw["agentlimit_max_inflight"], "--agent-max-inflight", 1),

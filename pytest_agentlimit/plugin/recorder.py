@@ -22,14 +22,36 @@ if TYPE_CHECKING:
     import pluggy
 
     from pytest_agentlimit.endpoints.inflight import Turnstile
+    from pytest_agentlimit.endpoints.known_faults import KnownFault
     from pytest_agentlimit.endpoints.timing import Exchange
-    from pytest_agentlimit.runs.records import CallRecord, CheckPlan, Outcome, TrialRecord
+    from pytest_agentlimit.runs.records import (
+        CallRecord,
+        CheckPlan,
+        LadderRecord,
+        Outcome,
+        TrialRecord,
+    )
 
 MESSAGE_LIMIT = 4000
 _SHARE_IN_LINE = 0.1
 """From this share of its time on, a trial that pytest-timeout ended had not enough of its own."""
 PYTEST_TIMEOUT = "Timeout (>"
 """How the message of pytest-timeout begins."""
+
+
+class Unsupported(pytest.skip.Exception):  # type: ignore[name-defined, misc]
+    """Ends a trial that needs what a preflight proved the engine not to have.
+
+    A skip of pytest's, so that no `except Exception` of a check takes it for a bad answer.
+    """
+
+    def __init__(self, fault: KnownFault, model: str) -> None:
+        super().__init__(
+            f"unsupported by {model}: {fault.message} (preflight: {fault.code}, blame: "
+            f"{fault.blame}). Next: agentlimit doctor {model} --fix-hints; --agent-preflight=off "
+            "asks all the same"
+        )
+        self.fault = fault
 
 
 class Recorder:
@@ -45,6 +67,12 @@ class Recorder:
         self.skipped = False
         self.not_tried = ""
         """Why the trial was given up before it asked anything."""
+        self.unsupported: Unsupported | None = None
+        """What ended the trial before it asked for something the engine cannot do."""
+        self.earlier_calls: list[CallRecord] = []
+        """Calls of a climb that an earlier part of the run began."""
+        self.ladder: LadderRecord | None = None
+        """The climb, if the check is one; it grows with every trial."""
         self.rewarmed_s: float | None = None
         """Seconds that the warm-up before this trial took, if there was one."""
         self.started = time.perf_counter()
@@ -64,7 +92,9 @@ class Recorder:
         """Take the end of a phase; the first failure counts, whatever subtests follow."""
         if error is None or when == "teardown" or self.failure is not None:
             return
-        if isinstance(error, pytest.skip.Exception):
+        if isinstance(error, Unsupported):
+            self.unsupported = error
+        elif isinstance(error, pytest.skip.Exception):
             self.skipped = True
         else:
             self.failure = error
@@ -77,7 +107,7 @@ class Recorder:
 
         stood_in_line = self._stood_in_line()
         outcome, blame = ("infra", "config") if stood_in_line else self._judge()
-        calls = tuple(_call_record(exchange, self.started) for exchange in self.exchanges)
+        calls = (*self.earlier_calls, *self.calls())
         timed_out = (
             isinstance(self.failure, DeadlineExceeded)
             or (_is_pytest_timeout(self.failure) and not stood_in_line)
@@ -92,16 +122,21 @@ class Recorder:
             message=self._message(hook, stood_in_line),
             duration_s=time.perf_counter() - self.started,
             calls=calls,
-            latency_ms=waited if calls and not timed_out else None,
-            timed_out=timed_out,
+            latency_ms=waited if calls and not timed_out and not self.ladder else None,
+            timed_out=timed_out and self.ladder is None,
+            ladder=self.ladder,
             rewarmed_ms=_ms(self.rewarmed_s),
             worker=worker,
             attempt=attempt,
         )
 
+    def calls(self, since: int = 0) -> tuple[CallRecord, ...]:
+        """Return the calls made so far, from the exchange number `since` on."""
+        return tuple(_call_record(exchange, self.started) for exchange in self.exchanges[since:])
+
     def _message(self, hook: pluggy.HookRelay, stood_in_line: float) -> str | None:
         if self.failure is None:
-            return self.not_tried or None
+            return self.not_tried or (str(self.unsupported) if self.unsupported else None)
         said = describe(self.failure, hook)
         if not stood_in_line:
             return said
@@ -122,10 +157,14 @@ class Recorder:
         error = self.failure
         if self.not_tried:
             return "infra", "network"
+        if self.unsupported is not None:
+            return "unsupported", self.unsupported.fault.blame
         if error is None:
             return ("skipped", "test") if self.skipped else ("passed", None)
         if isinstance(error, EndpointError):
             return ("failed" if error.outcome == "timeout" else "infra"), error.blame
+        if self.ladder is not None:
+            return _of_climb(error, self.ladder)
         if isinstance(error, UsageProblem):
             # After a call that went through, it is the check that asks for the impossible.
             return ("inconclusive", "test") if self.exchanges else ("infra", "config")
@@ -140,12 +179,17 @@ class Recorder:
         """Return who has to act on a failed trial whose every call was answered."""
         if _is_pytest_timeout(error):
             return "engine"
+        from pytest_agentlimit.endpoints.known_faults import blame_in
+
         replies = [e.reply for e in self.exchanges if e.reply is not None]
         if not isinstance(error, ExpectationFailed):  # that one looked at its own reply
             if any(reply.leaked_calls for reply in replies):
                 return "engine"
             if any(reply.truncated for reply in replies):
                 return "config"
+            known = blame_in(replies)
+            if known is not None:
+                return known.blame
         elif error.blame != "model":
             return error.blame
         if self.engine_has_tools is False and any(e.request.tools for e in self.exchanges):
@@ -153,6 +197,15 @@ class Recorder:
         if isinstance(error, AssertionError | pytest.fail.Exception):
             return "model" if replies else "test"
         return "test"
+
+
+def _of_climb(error: BaseException, ladder: LadderRecord) -> tuple[Outcome, Blame]:
+    """Return what a failed climb is; failed calls on the way were its trials' business."""
+    from pytest_agentlimit.runs.ladders import blame_of
+
+    if isinstance(error, AssertionError | pytest.fail.Exception):
+        return "failed", blame_of(ladder)
+    return "inconclusive", "test"
 
 
 def crash_record(plan: dict[str, Any], nodeid: str, message: str) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def as_before(config: pytest.Config, settings: Settings, manifest: Manifest) -> 
     return replace(
         settings,
         models=had["models"],
+        config=settings.config if _typed(config, "config") else manifest.config,
         trials=manifest.trials,
         seed=manifest.seed,
         shape=manifest.shape,

@@ -39,23 +39,24 @@ class IdleWatch:
         return self._clock() - self._used.get(name, self._began) >= IDLE_S
 
 
-def warm_all(context: RunContext, nodeids: Iterable[str], hook: pluggy.HookRelay) -> list[str]:
-    """Warm up each model that has a trial among `nodeids`; return a sentence about each."""
+def warm_all(
+    context: RunContext, nodeids: Iterable[str], hook: pluggy.HookRelay
+) -> dict[str, WarmUp]:
+    """Warm up each model that has a trial among `nodeids`; return what was seen of each."""
     from pytest_agentlimit.endpoints.warmup import warm_up
     from pytest_agentlimit.runs.expected import expected_trial
 
     candidates = [model for model in context.models if model.can_be_cold]
-    if not candidates or _replaced(hook):
-        return []
+    if not candidates or replaced(hook):
+        return {}
     names = [model.name for model in context.models]
     asked = {expected_trial(nodeid, names).model for nodeid in nodeids}
-    notes = []
+    seen = {}
     for model in candidates:
         if model.name in asked:
-            seen = warm_up(context.spec(model.name), _connect(context, model))
-            notes.append(warm_up_note(model.name, seen))
+            seen[model.name] = warm_up(context.spec(model.name), _connect(context, model))
             context.idle.used(model.name)
-    return notes
+    return seen
 
 
 def warm_again(
@@ -65,7 +66,7 @@ def warm_again(
 
     The call belongs to no trial. One that fails is None too: the trial will meet the same failure.
     """
-    if not context.model(name).can_be_cold or not context.idle.is_long(name) or _replaced(hook):
+    if not context.model(name).can_be_cold or not context.idle.is_long(name) or replaced(hook):
         return None
     from pytest_agentlimit.endpoints.warmup import call_once
     from pytest_agentlimit.errors import AgentLimitError
@@ -130,5 +131,6 @@ def _connect(
     return connect
 
 
-def _replaced(hook: pluggy.HookRelay) -> bool:
+def replaced(hook: pluggy.HookRelay) -> bool:
+    """Return whether a hook of the project makes the clients: they may play a recording."""
     return bool(hook.pytest_agentlimit_make_client.get_hookimpls())

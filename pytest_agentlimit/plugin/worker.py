@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 TRIAL_FIXTURE = "agentlimit_trial"
 PLAN_KEY = "_agentlimit_plan"
 RECORD_KEY = "_agentlimit"
+RUNG_KEY = "_agentlimit_rung"
+"""A trial of a climb, on a report of its own that comes while the climb is under way."""
+STATE_KEY = "_agentlimit_climb"
+"""On the same report, how the climb stands."""
 
 
 def trial_of(item: pytest.Item) -> Trial | None:
@@ -45,7 +49,8 @@ class TrialRunner:
         markers = read_markers(metafunc.definition.iter_markers(), where)
         if not self.context.models:
             return
-        count = markers.trials or self.context.trials
+        one = 1 if "climb" in metafunc.fixturenames else self.context.trials  # a climb has its own
+        count = markers.trials or one
         trials = [
             Trial(model.name, number)
             for model in self.context.models
@@ -175,4 +180,12 @@ def worker_context(config: pytest.Config) -> RunContext:
     return RunContext(0, 1, "bare") if data is None else RunContext.from_controller(data)
 
 
-__all__ = ["CONTEXT", "PLAN_KEY", "RECORD_KEY", "TrialRunner", "trial_of", "worker_context"]
+__all__ = [
+    "CONTEXT",
+    "PLAN_KEY",
+    "RECORD_KEY",
+    "RUNG_KEY",
+    "TrialRunner",
+    "trial_of",
+    "worker_context",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Literal
@@ -17,7 +18,7 @@ from pytest_agentlimit.runs.names import check_name
 from pytest_agentlimit.runs.points import gap, p_number, p_value, points
 from pytest_agentlimit.runs.records import Manifest
 from pytest_agentlimit.runs.schema import ComparisonPart
-from pytest_agentlimit.runs.sides import Side, SideCheck
+from pytest_agentlimit.runs.sides import Side, SideCheck, SideLadder
 from pytest_agentlimit.runs.trials import ModelTrials
 from pytest_agentlimit.text import one_line
 
@@ -83,7 +84,7 @@ def of_sides(
         Pair(
             title=f"{shown[i]} against {shown[j]}",
             table=_table([sides[i], sides[j]], [marks[i], marks[j]]),
-            facts=of_pair(sides[i], sides[j], part),
+            facts=of_pair(sides[i], sides[j], part, (marks[i], marks[j])),
         )
         for (i, j), part in zip(places, parts, strict=True)
     )
@@ -94,9 +95,15 @@ def of_sides(
     return HeadToHead(" · ".join(shown), _table(sides, marks), pairs, (several, *caveats))
 
 
-def of_pair(a: Side, b: Side, part: ComparisonPart) -> tuple[Fact, ...]:
-    """Return what is said of two models, the verdict last."""
-    found = [_difference(a, b, part), _detectable(part), _speed(a, b), _verdict(part)]
+def of_pair(a: Side, b: Side, part: ComparisonPart, marks: tuple[str, str]) -> tuple[Fact, ...]:
+    """Return what is said of two models, the verdict last; `marks` stand for them in short."""
+    found = [
+        _difference(a, b, part),
+        _detectable(part),
+        _speed(a, b),
+        *_ladders(a, b, part, marks),
+        _verdict(part),
+    ]
     return tuple(fact for fact in found if fact is not None)
 
 
@@ -223,6 +230,29 @@ def _speed_parts(a: Side, b: Side, ratio: SpeedRatio) -> list[str]:
     seen = f"{one_line(a.name, 60)} takes {ratio.value:.2f} times as long"
     interval = f"({ratio.low:.2f}–{ratio.high:.2f})"
     return [f"no difference in speed shown: {seen} {interval}", f"n = {n}", test]
+
+
+def _ladders(a: Side, b: Side, part: ComparisonPart, marks: tuple[str, str]) -> Iterator[Fact]:
+    """Yield how likely each ceiling of a is the higher one, or why that cannot be said."""
+    compared = {(pair.id, pair.trial): pair for pair in part.ladders}
+    climbs = Counter(check for check, _ in a.ladders)
+    for key, one in a.ladders.items():
+        other, pair = b.ladders.get(key), compared.get(key)
+        if other is None:
+            continue
+        check, trial = key
+        name = check_name(check) + (f", trial {trial}" if climbs[check] > 1 else "")
+        if pair is None:
+            yield Fact("ladder", (f"{name}: not compared, other levels or reliability",), "odd")
+            continue
+        higher, tied = numbers.chance(pair.p_higher), numbers.chance(pair.p_tied)
+        said = f"{name}: P({marks[0]} above {marks[1]}) {higher}, tied {tied}"
+        yield Fact("ladder", (said, *map(_ceiling, marks, (one, other))))
+
+
+def _ceiling(mark: str, one: SideLadder) -> str:
+    found = str(one.ceiling) if one.ceiling else f"not even {one.levels[0]}"
+    return f"{mark} {found} (90 %: {one.low}–{one.high}, n = {one.trials})"
 
 
 def _verdict(part: ComparisonPart) -> Fact:

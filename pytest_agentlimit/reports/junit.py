@@ -16,13 +16,19 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pytest_agentlimit.measure.latency import waiting_time
 from pytest_agentlimit.reports.numbers import count
 from pytest_agentlimit.reports.view import first_failure
 from pytest_agentlimit.runs.records import GateSettings, RunData, TrialRecord
-from pytest_agentlimit.runs.schema import CheckPart, ModelPart, RulePart, RunSummary
+from pytest_agentlimit.runs.schema import (
+    CheckPart,
+    LadderPart,
+    ModelPart,
+    RulePart,
+    RunSummary,
+)
 from pytest_agentlimit.runs.trials import CheckTrials, ModelTrials, model_trials
 from pytest_agentlimit.text import escape_controls, one_line, printable
 
@@ -95,7 +101,9 @@ def _cases(
             name=name,
             time=f"{sum(map(_waited_s, check.records)):.3f}",
         )
-        case.extend(_properties(_of_check(parts[check.plan.check], check)))
+        ladders = [ladder for ladder in part.ladders if ladder.id == check.plan.check]
+        seen = _of_check(parts[check.plan.check], check) | _of_ladders(ladders)
+        case.extend(_properties(seen))
         case.extend(result(check))
         yield case
 
@@ -221,6 +229,25 @@ def _of_check(part: CheckPart, check: CheckTrials) -> dict[str, Scalar]:
         "capability": part.capability,
         "blame": first.blame if first else None,
     }
+
+
+def _of_ladders(ladders: Sequence[LadderPart]) -> dict[str, Scalar]:
+    """Return the ceilings of a check that climbs; of several climbs with the trial behind."""
+    found: dict[str, Scalar] = {}
+    for ladder in ladders:
+        values: dict[str, Scalar] = {
+            "ceiling": ladder.ceiling,
+            "ceiling_low": ladder.low,
+            "ceiling_high": ladder.high,
+            "ceiling_interval": None if ladder.ceiling is None else ladder.interval,
+            "ceiling_reliability": ladder.reliability,
+            "ceiling_trials": ladder.trials,
+            "ceiling_at_least": ladder.at_least,
+            "ceiling_verdict": ladder.verdict,
+        }
+        behind = f"_t{ladder.trial}" if len(ladders) > 1 else ""
+        found |= {f"{name}{behind}": value for name, value in values.items()}
+    return found
 
 
 def _of_run(summary: RunSummary, settings: GateSettings) -> dict[str, Scalar]:

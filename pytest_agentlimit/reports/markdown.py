@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from pytest_agentlimit.reports.facts import Fact
 from pytest_agentlimit.reports.head_to_head import HeadToHead, SideTable
+from pytest_agentlimit.reports.ladders import LadderBlock
 from pytest_agentlimit.reports.view import CheckRow, Failure, GateView, ModelView, RunView
 from pytest_agentlimit.text import markdown, markdown_code
 
@@ -70,6 +71,23 @@ def _model(model: ModelView) -> Iterator[str]:
         yield f"- **{_text(fact.label)}**: {_joined(fact.parts)}"
     if model.failures:
         yield from ("", "First failures:", "", *_failures(model.failures))
+    for ladders in model.ladders:
+        yield from ("", "Ladders:", "", *_side_table(ladders.table), "")
+        for fact in ladders.facts:
+            yield f"- **{_text(fact.label)}**: {_joined(fact.parts)}"
+        for block in ladders.blocks:
+            yield from ("", *_ladder(block))
+
+
+def _ladder(block: LadderBlock) -> Iterator[str]:
+    yield from (f"#### {_text(block.title)}", "")
+    for fact in block.facts:
+        yield f"- **{_text(fact.label)}**: {_joined(fact.parts)}"
+    if block.failure:
+        yield f"- **first failure**: {markdown_code(block.failure, _TEXT_LIMIT)}"
+    yield from (f"  - {markdown_code(line)}" for line in block.example)
+    if block.curve:
+        yield from ("", "```text", *block.curve, "```")
 
 
 def _head_to_head(view: HeadToHead) -> Iterator[str]:

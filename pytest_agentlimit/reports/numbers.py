@@ -17,6 +17,11 @@ def percent(share: float) -> str:
     return f"{_points(share, 1)} %"
 
 
+def chance(share: float) -> str:
+    """Return a probability as "97 %": no more digits than one that rests on few trials deserves."""
+    return f"{_points(share, 0)} %"
+
+
 def interval(low: float, high: float, digits: int = 1) -> str:
     """Return an interval of shares as "56.7–98.2", in percent with `digits` decimals."""
     return f"{_points(low, digits)}–{_points(high, digits)}"

@@ -28,8 +28,8 @@ _TIMED = frozenset({"passed", "failed", "infra"})
 _SEPARATOR = " · "
 _NAME = 24
 _SHORT_NAME = 8
-_SHOWN = ("round", "trials", "score", "outcomes", "others", "left")
-_BY_IMPORTANCE = ("trials", "round", "score", "left", "outcomes", "others")
+_SHOWN = ("round", "trials", "climb", "score", "outcomes", "others", "left")
+_BY_IMPORTANCE = ("trials", "climb", "round", "score", "left", "outcomes", "others")
 
 
 @dataclass
@@ -85,6 +85,19 @@ def _is_known(outputs: tuple[str | None, ...]) -> bool:
     return bool(outputs) and None not in outputs
 
 
+class Climbing(NamedTuple):
+    """A climb that is under way: a trial of it, at `level`, has just ended."""
+
+    name: str
+    """The ladder's."""
+    level: int
+    trials: int
+    """That are evidence."""
+    low: int
+    """The ceiling's 90 % interval so far, in levels."""
+    high: int
+
+
 class Progress:
     """Counts the trials of a run as they finish; constant work for each."""
 
@@ -106,6 +119,8 @@ class Progress:
         """How many of them are complete."""
         self._durations: dict[str, list[float]] = {}
         self._others: dict[str, bool] = {}
+        self._climbs: dict[str, Climbing] = {}
+        """Under way, by node id; the last is the one that moved last."""
 
     # what happens
 
@@ -155,6 +170,12 @@ class Progress:
         self._check(nodeid).closed = True
         self._count(nodeid, NOT_NEEDED)
 
+    def climb(self, nodeid: str, state: Mapping[str, Any]) -> None:
+        """Take how a climb stands after one of its trials."""
+        bare = bare_nodeid(nodeid)
+        self._climbs.pop(bare, None)
+        self._climbs[bare] = Climbing(*(state[name] for name in Climbing._fields))
+
     def other(self, nodeid: str, *, failed: bool) -> None:
         """Take a phase of an ordinary test that ended."""
         self._others[nodeid] = self._others.get(nodeid, False) or failed
@@ -173,6 +194,7 @@ class Progress:
     def _count(self, nodeid: str, outcome: str) -> None:
         bare = bare_nodeid(nodeid)
         number = self._trials[bare].trial or 0
+        self._climbs.pop(bare, None)
         before = self._finished.get(bare)
         if before is None:
             self._done[number] += 1
@@ -212,6 +234,11 @@ class Progress:
     def complete_rounds(self) -> int:
         """The last round that is over with all before it, and that was needed; 0 at first."""
         return self._rounds[self._complete - 1] if self._complete else 0
+
+    @property
+    def climbing(self) -> Climbing | None:
+        """The climb under way that moved last, None when there is none."""
+        return next(reversed(self._climbs.values()), None)
 
     @property
     def others(self) -> tuple[int, int]:
@@ -289,11 +316,21 @@ def _parts(progress: Progress, known: _Known, ended: int | None, *, short: bool)
     return {
         "round": _round(progress, ended, "/" if short else " of "),
         "trials": f"{done}/{total}" if short else f"{done} of {total}",
+        "climb": climb_words(progress.climbing, short=short) if progress.climbing else "",
         "score": _score(known.scores, short, several=len(progress.models) > 1),
         "outcomes": ", ".join(f"{n} {word}" for word in _WORDS if (n := progress.outcomes[word])),
         "others": _others(number, failed),
         "left": "" if seconds is None else f"{'~' if short else 'about '}{_rough(seconds)} left",
     }
+
+
+def climb_words(climb: Climbing, *, short: bool = False) -> str:
+    """Return "chain: level 8, trial 14, ceiling 4–12", or less of it."""
+    name = cut(one_line(climb.name), _SHORT_NAME if short else _NAME)
+    ceiling = f"{climb.low}–{climb.high}"
+    if short:
+        return f"{name} {climb.level}, #{climb.trials}, {ceiling}"
+    return f"{name}: level {climb.level}, trial {climb.trials}, ceiling {ceiling}"
 
 
 def _round(progress: Progress, ended: int | None, of: str) -> str:

@@ -14,10 +14,13 @@ from pytest_agentlimit.runs.schema import ModelPart
 from pytest_agentlimit.runs.trials import ModelTrials, not_needed
 from pytest_agentlimit.text import one_line
 
+_MOST_FAULTS = 4
+
 
 def of_model(part: ModelPart, trials: ModelTrials, data: RunData) -> tuple[Fact, ...]:
     """Return what a reader must know of how a model's numbers came about."""
     found = [
+        _faults(trials),
         _not_needed(trials, data),
         _above_null(part, trials, data.manifest),
         _generation(trials.records),
@@ -27,6 +30,20 @@ def of_model(part: ModelPart, trials: ModelTrials, data: RunData) -> tuple[Fact,
         _cold(trials),
     ]
     return tuple(fact for fact in found if fact is not None)
+
+
+def _faults(trials: ModelTrials) -> Fact | None:
+    """Return what is wrong with the endpoint itself: whoever reads a score must know."""
+    faults = trials.preflight.get("faults") or []
+    if not faults:
+        return None
+    shown = [
+        f"{one_line(str(fault['code']), 60)} (blame: {one_line(str(fault['blame']), 20)}): "
+        f"{one_line(str(fault['message']), 200)}"
+        for fault in faults[:_MOST_FAULTS]
+    ]
+    more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+    return Fact("faults", (*shown, *more), "odd")
 
 
 def _not_needed(trials: ModelTrials, data: RunData) -> Fact | None:
@@ -68,7 +85,8 @@ def _above_null(part: ModelPart, trials: ModelTrials, manifest: Manifest) -> Fac
 
 def _generation(records: list[TrialRecord]) -> Fact | None:
     """Return how soon calls begin to speak and how fast they go on (METHOD 4.5)."""
-    calls = [call for record in records for call in record.calls if call.error_kind is None]
+    undisturbed = [record for record in records if not (record.ladder and record.ladder.alone)]
+    calls = [call for record in undisturbed for call in record.calls if call.error_kind is None]
     firsts = [call.ttft_ms for call in calls if call.ttft_ms is not None and not call.cold]
     if not firsts:
         return None

@@ -47,7 +47,8 @@ def terminal_lines(
 ) -> list[Line]:
     """Return the lines to print, none wider than `width` cells.
 
-    `unicode` False keeps to ASCII; `verbose` lists the gate rules that passed as well.
+    `unicode` False keeps to ASCII; `verbose` lists the gate rules that passed and the levels
+    of ladders as well.
     """
     columns = max(_NARROWEST, min(width, WIDEST))
     lines: list[Line] = []
@@ -55,7 +56,7 @@ def terminal_lines(
     for fact in shown.audit:
         lines += _labelled(fact, columns)
     for model in shown.models:
-        lines += [*_model(model, columns), ("", {})]
+        lines += [*_model(model, columns, verbose), ("", {})]
     for section in shown.head_to_head:
         lines += [*_head_to_head(section, columns), ("", {})]
     if not shown.audit:
@@ -90,7 +91,7 @@ def _in_ascii(value: Any) -> Any:
     return dataclasses.replace(value, **{name: _in_ascii(getattr(value, name)) for name in names})
 
 
-def _model(model: ModelView, width: int) -> Iterator[Line]:
+def _model(model: ModelView, width: int, verbose: bool) -> Iterator[Line]:
     for line in wrap((model.name, *model.served), width):
         yield line, {"bold": True}
     if model.rows:
@@ -98,8 +99,14 @@ def _model(model: ModelView, width: int) -> Iterator[Line]:
     if model.legend:
         yield model.legend, {}
     yield "", {}
+    for ladders in model.ladders:
+        yield from _side_table(ladders.table, _side_widths(ladders.table, width)[0])
+        yield "", {}
     for fact in model.facts:
         yield from _labelled(fact, width)
+    for ladders in model.ladders:
+        for fact in (*ladders.facts, *(ladders.levels if verbose else ())):
+            yield from _labelled(fact, width)
 
 
 def _table(rows: tuple[CheckRow, ...], width: int) -> Iterator[Line]:

@@ -13,6 +13,7 @@ from pytest_agentlimit.reports import facts, numbers, provenance
 from pytest_agentlimit.reports.audit import audit_facts
 from pytest_agentlimit.reports.facts import Fact, Tone
 from pytest_agentlimit.reports.head_to_head import HeadToHead, baseline_facts, of_sides
+from pytest_agentlimit.reports.ladders import LaddersView, of_ladders
 from pytest_agentlimit.runs.gate import evaluate, is_red
 from pytest_agentlimit.runs.names import check_name
 from pytest_agentlimit.runs.records import SCORED, GateSettings, RunData, TrialRecord
@@ -82,6 +83,8 @@ class ModelView:
     """What the letters mean, where P and F do not say it all; else empty."""
     facts: tuple[Fact, ...]
     failures: tuple[Failure, ...]
+    ladders: tuple[LaddersView, ...] = ()
+    """One, or none when no ladder was climbed."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ def _model(part: ModelPart, trials: ModelTrials, data: RunData) -> ModelView:
             for check in trials.checks
             if (first := first_failure(check)) is not None
         ),
+        ladders=of_ladders(part.ladders),
     )
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from pytest_agentlimit.measure.ceiling_compare import probability_higher, probability_tied
 from pytest_agentlimit.measure.compare import (
     Difference,
     SpeedRatio,
@@ -20,7 +21,7 @@ from pytest_agentlimit.measure.compare import (
 )
 from pytest_agentlimit.measure.score import WeightedScore, weighted_score
 from pytest_agentlimit.runs.points import counted, gap, named, p_value
-from pytest_agentlimit.runs.schema import ComparisonPart
+from pytest_agentlimit.runs.schema import ComparisonPart, LadderPairPart
 from pytest_agentlimit.runs.sides import Budget, Side, SideCheck
 from pytest_agentlimit.text import one_line
 
@@ -129,6 +130,7 @@ def compare(a: Side, b: Side) -> ComparisonPart:
         speed_low=speed.low if speed else None,
         speed_high=speed.high if speed else None,
         speed_p=speed.p if speed else None,
+        ladders=tuple(_ladder_pairs(a, b)),
         verdict=_verdict(a.name, b.name, counts, fields),
     )
 
@@ -164,6 +166,19 @@ def speed_of(a: Side, b: Side) -> Speed:
         return Speed(None, timeouts)
     a_ms, b_ms = zip(*((math.exp(one), math.exp(other)) for one, other in logs), strict=True)
     return Speed(speed_ratio(a_ms, b_ms), timeouts)
+
+
+def _ladder_pairs(a: Side, b: Side) -> Iterator[LadderPairPart]:
+    for (check, trial), one in a.ladders.items():
+        other = b.ladders.get((check, trial))
+        if other is None or (one.levels, one.reliability) != (other.levels, other.reliability):
+            continue
+        yield LadderPairPart(
+            id=check,
+            trial=trial,
+            p_higher=probability_higher(one, other),
+            p_tied=probability_tied(one, other),
+        )
 
 
 def unlike(a: Side, b: Side) -> list[str]:

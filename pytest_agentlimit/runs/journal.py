@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pytest_agentlimit.errors import UsageProblem
 from pytest_agentlimit.runs.energy import EnergyUse
 from pytest_agentlimit.runs.lines import read_lines, split_lines
-from pytest_agentlimit.runs.records import Manifest, RunData, TrialRecord
+from pytest_agentlimit.runs.records import Manifest, RunData, RungRecord, TrialRecord
 from pytest_agentlimit.text import one_line, printable
 
 HOME = ".agentlimit"
@@ -154,6 +154,11 @@ class RunFolder:
         # A file name that is no UTF-8 must not make the whole line unreadable.
         listed = [nodeid.encode("utf-8", "backslashreplace").decode() for nodeid in nodeids]
         self._add(json.dumps({"kind": "expected", "nodeids": listed}))
+
+    def climb(self, nodeid: str, rung: RungRecord) -> None:
+        """Keep one trial of a climb that is under way, so that a killed run can go on with it."""
+        line = {"kind": "rung", "nodeid": nodeid, "rung": rung.model_dump(mode="json")}
+        self._add(json.dumps(line))
 
     def note(self, text: str) -> None:
         """Keep one sentence that a reader of the run must know."""

@@ -9,8 +9,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from pytest_agentlimit.chat.messages import Frozen
 from pytest_agentlimit.runs.energy import EnergyUse
-from pytest_agentlimit.runs.expected import expected_trial
-from pytest_agentlimit.runs.records import ExpectedTrial, Manifest, RunData, TrialRecord
+from pytest_agentlimit.runs.expected import bare_nodeid, expected_trial
+from pytest_agentlimit.runs.records import (
+    ExpectedTrial,
+    Manifest,
+    RunData,
+    RungRecord,
+    TrialRecord,
+)
 
 UNFINISHED = (
     "the run has no end: it was interrupted or killed, and trials may be missing; "
@@ -42,8 +48,14 @@ class _Finished(Frozen):
     energy: dict[str, EnergyUse] = Field(default_factory=dict)
 
 
-_Line = Annotated[_Trial | _Expected | _Note | _Finished, Field(discriminator="kind")]
-_LINE: TypeAdapter[_Trial | _Expected | _Note | _Finished] = TypeAdapter(_Line)
+class _Rung(Frozen):
+    kind: Literal["rung"]
+    nodeid: str
+    rung: RungRecord
+
+
+_Line = Annotated[_Trial | _Expected | _Note | _Finished | _Rung, Field(discriminator="kind")]
+_LINE: TypeAdapter[_Trial | _Expected | _Note | _Finished | _Rung] = TypeAdapter(_Line)
 
 
 def split_lines(journal: bytes) -> tuple[list[str], bool]:
@@ -71,6 +83,7 @@ def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
     records: list[TrialRecord] = []
     expected: dict[str, ExpectedTrial] = {}
     notes: list[str] = []
+    rungs: dict[str, dict[int, RungRecord]] = {}
     names = [entry.name for entry in manifest.models]
     duration, finished = 0.0, False
     energy: dict[str, EnergyUse] = {}
@@ -84,6 +97,8 @@ def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
             continue
         if isinstance(line, _Trial):
             records.append(line.record)
+        elif isinstance(line, _Rung):
+            rungs.setdefault(line.nodeid, {})[line.rung.number] = line.rung
         elif isinstance(line, _Expected):
             trials = (expected_trial(nodeid, names) for nodeid in line.nodeids)
             expected |= {trial.nodeid: trial for trial in trials}
@@ -95,11 +110,17 @@ def read_lines(manifest: Manifest, lines: Iterable[str]) -> RunData:
             notes += line.notes
     if not finished:
         notes.append(UNFINISHED)
+    climbed = {bare_nodeid(record.nodeid) for record in records if record.climbed}
     return RunData(
         manifest=manifest,
         records=tuple(records),
         expected=tuple(expected.values()),
         duration_s=duration,
         energy=energy,
+        rungs={
+            nodeid: tuple(found[number] for number in sorted(found))
+            for nodeid, found in rungs.items()
+            if nodeid not in climbed
+        },
         notes=tuple(dict.fromkeys(notes)),
     )

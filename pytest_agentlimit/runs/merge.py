@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytest_agentlimit.errors import AgentLimitError, UsageProblem
+from pytest_agentlimit.runs.expected import bare_nodeid
 from pytest_agentlimit.runs.journal import RunFolder
 from pytest_agentlimit.runs.names import check_name
 from pytest_agentlimit.runs.records import (
@@ -15,6 +16,7 @@ from pytest_agentlimit.runs.records import (
     CheckPlan,
     Manifest,
     RunData,
+    RungRecord,
     TrialRecord,
 )
 from pytest_agentlimit.runs.trials import needed_and_lost
@@ -30,7 +32,8 @@ def merge(runs: Sequence[RunData]) -> RunData:
     """Return the run that `runs` are shards of; its id is empty until it has a folder.
 
     A trial that several shards ran counts once: a scored record wins over one that is not, else
-    the first given. What any shard collected is expected, so a trial that none ran is lost.
+    the first given. What any shard collected is expected, so a trial that none ran is lost. Of a
+    climb that no shard finished, the longest part is kept.
     `started` is the earliest, `duration_s` the sum. Raises UsageProblem with one line on what
     differs, and between which, when these are not shards of one run.
     """
@@ -43,6 +46,7 @@ def merge(runs: Sequence[RunData]) -> RunData:
         records=records,
         expected=tuple({trial.nodeid: trial for run in runs for trial in run.expected}.values()),
         duration_s=sum(run.duration_s for run in runs),
+        rungs=_rungs(runs, records),
     )
     notes = (*_told(merged, _ids(runs), doubled), *_notes(runs))
     return merged.model_copy(update={"notes": notes})
@@ -57,6 +61,9 @@ def write_run(data: RunData, root: Path) -> RunFolder:
     folder.expect(trial.nodeid for trial in data.expected)
     for record in data.records:
         folder.append(record)
+    for nodeid, rungs in data.rungs.items():
+        for rung in rungs:
+            folder.climb(nodeid, rung)
     folder.finish(data.duration_s, data.notes)
     folder.close()
     if folder.problem is not None:
@@ -76,6 +83,22 @@ def _records(runs: Iterable[RunData]) -> tuple[tuple[TrialRecord, ...], int]:
             if before is None or (before.outcome not in SCORED and record.outcome in SCORED):
                 kept[key] = record
     return tuple(kept.values()), doubled
+
+
+def _rungs(
+    runs: Iterable[RunData], records: Iterable[TrialRecord]
+) -> dict[str, tuple[RungRecord, ...]]:
+    """Return the climbs that no shard brought to a record.
+
+    Parts of one climb never add up: each shard began it anew.
+    """
+    climbed = {bare_nodeid(record.nodeid) for record in records if record.climbed}
+    kept: dict[str, tuple[RungRecord, ...]] = {}
+    for run in runs:
+        for nodeid, rungs in run.rungs.items():
+            if nodeid not in climbed and len(rungs) > len(kept.get(nodeid, ())):
+                kept[nodeid] = rungs
+    return kept
 
 
 def _manifest(runs: Sequence[RunData]) -> Manifest:

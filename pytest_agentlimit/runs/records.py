@@ -88,6 +88,48 @@ class CallRecord(Frozen):
         return self.server_load_ms is not None and self.server_load_ms >= 1000 * COLD_LOAD_S
 
 
+class RungRecord(Frozen):
+    """One trial at one level of a ladder."""
+
+    number: int = Field(ge=1)
+    """Counts the trials of the climb, those that infrastructure ended included."""
+    level: int
+    outcome: Literal["passed", "failed", "infra"]
+    mode: str | None = None
+    """How it failed (METHOD 5), or `transport_error`; None when it passed."""
+    blame: Blame | None = None
+    """Set for everything that did not pass, None otherwise."""
+    detail: str = ""
+    """The failure in one printable line; untrusted model output may be quoted in it."""
+    latency_ms: float | None = None
+    """Time spent waiting on the model; None when no call was made."""
+    transcript: str = ""
+    """What was said and called, bounded and printable; untrusted."""
+    measures: dict[str, float] = Field(default_factory=dict)
+    """Numbers of the ladder's own, such as wasted calls."""
+    calls: tuple[CallRecord, ...] = ()
+    """Of a climb under way; when it has ended, they are among those of the check's trial."""
+
+
+class LadderRecord(Frozen):
+    """One climb: what was asked, and every trial in order. The ceiling follows from it."""
+
+    name: str
+    unit: str = ""
+    """What a level counts, in the plural."""
+    levels: tuple[int, ...]
+    reliability: float
+    at_least: int | None = None
+    """The level that was asked for; None: the ceiling itself was looked for."""
+    seed: int
+    shape: Literal["bare", "agent"] = "bare"
+    rungs: tuple[RungRecord, ...] = ()
+    width: int = Field(default=1, ge=1)
+    """Trials in flight at once."""
+    alone: bool = False
+    """Its trials load the endpoint on purpose, so how fast their calls are says nothing else."""
+
+
 class TrialRecord(Frozen):
     """One trial of one check on one model: the plan, what happened, what it cost."""
 
@@ -103,11 +145,18 @@ class TrialRecord(Frozen):
     latency_ms: float | None = None
     """Time spent waiting on the model; None when no call was made or when `timed_out`."""
     timed_out: bool = False
+    ladder: LadderRecord | None = None
+    """The climb, for a check that is one; its latencies are in it and not above."""
     rewarmed_ms: float | None = None
     """What a call took that warmed the endpoint up again before this trial; no part of it."""
     worker: str | None = None
     attempt: int = 1
     """Of reruns of the same trial (pytest-rerunfailures), the last counts."""
+
+    @property
+    def climbed(self) -> bool:
+        """Whether this is a climb that came to its end; another one can be gone on with."""
+        return self.ladder is not None and self.outcome in ("passed", "failed")
 
     @property
     def latency(self) -> float | None:
@@ -140,6 +189,8 @@ class ModelEntry(Frozen):
 
     name: str
     fingerprint: dict[str, Any] = Field(default_factory=dict)
+    preflight: dict[str, Any] = Field(default_factory=dict)
+    """What was found out before the first trial: `mode`, `faults`, `facts`; empty: nothing was."""
     asked: str = ""
     """What was typed after `--agent-model=`, so that the run can be resumed."""
     max_inflight: int = 1
@@ -170,6 +221,8 @@ class Manifest(Frozen):
     """`classify` runs a check to its first flip (METHOD 2), `audit` runs null models (METHOD 7)."""
     classify_by: Literal["instance", "sampling"] = "instance"
     """Whether a run that classifies draws a new instance each trial or samples one again."""
+    config: str | None = None
+    """`--agent-config`, so that a resumed run finds its models again."""
     trials: int = 1
     """`--agent-trials`, for checks without a number of their own."""
     models: tuple[ModelEntry, ...] = ()
@@ -203,5 +256,7 @@ class RunData(Frozen):
     duration_s: float = 0.0
     energy: dict[str, EnergyUse] = Field(default_factory=dict)
     """By model; empty when not measured, which a run in several parts never is."""
+    rungs: dict[str, tuple[RungRecord, ...]] = Field(default_factory=dict)
+    """By node id, what climbs that were cut short had found; a finished climb has a record."""
     notes: tuple[str, ...] = ()
     """Things a reader must know: interrupted, journal not written, worker lost …"""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
+from pytest_agentlimit.measure.ceiling import AtLeastVerdict, Ended, Shape
 from pytest_agentlimit.measure.stability import StabilityLabel
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -132,6 +133,80 @@ class CheckPart(Part):
     """The message of the first failed trial; quotes model output, so treat it as untrusted."""
 
 
+class LevelPart(Part):
+    """The trials of one level of a ladder."""
+
+    level: int
+    """The level itself, not its place on the ladder."""
+    trials: Count
+    """Trials that are evidence."""
+    passes: Count
+    """Trials that passed."""
+    p50_ms: Milliseconds | None
+    """Median time its trials, passed or failed, waited on the model; till the end if timed out."""
+
+
+class LadderPart(Part):
+    """One climb of a ladder: how far up a model gets (METHOD 5).
+
+    The ceiling is the highest level that is passed with the reliability, there and on all lower
+    levels.
+    """
+
+    id: str
+    """The check that climbed: node id without model and trial."""
+    reliability: Share
+    """The chance to pass that the ceiling is about."""
+    ceiling: Count | None
+    """Posterior median, a level; 0 is "not even the first"; null without any evidence."""
+    low: Count | None
+    """Lower end of its interval, a level."""
+    high: Count | None
+    """Upper end of its interval, a level."""
+    shape: Shape
+    """How it falls; unclear too when no fall was seen, or none was looked for."""
+    trials: Count
+    """Trials that are evidence."""
+    steps: Count
+    """Sum of the levels of these trials: what the climb cost."""
+    first_failure_mode: str | None
+    """The most frequent way to fail on the first level above the ceiling with a failure."""
+    audit: str
+    """The levels below: holds; not monotone at N, which fails; not finished; or not needed."""
+    trial: Count
+    """Which trial of the check this climb is."""
+    name: str
+    """The ladder."""
+    unit: str
+    """What a level counts, in the plural; may be empty."""
+    interval: float = 0.9
+    """Probability that the ceiling lies between low and high."""
+    at_least: Count | None
+    """The level that was asked for; null: the ceiling was to be found."""
+    verdict: AtLeastVerdict | None
+    """Whether the ceiling is at least that; null if not asked, or not finished."""
+    ended: Ended
+    """Certain; cap: not certain within its most trials; open: cut short, known only so far."""
+    p_cliff: Share | None
+    """Probability that the fall is a cliff; null when no fall was seen."""
+    doubtful: tuple[int, ...] = ()
+    """Levels below the ceiling with failures that prove neither that they hold nor that not."""
+    infra: Count
+    """Trials that infrastructure ended; others took their place."""
+    levels: tuple[LevelPart, ...]
+    """All levels of the ladder, from the lowest."""
+    posterior: tuple[Share, ...]
+    """Probability that the ceiling is 0, 1, 2 … levels high; one more entry than levels."""
+    modes: dict[str, int]
+    """How the trials of the first failing level failed, the most frequent first."""
+    blame: dict[str, int]
+    """How many failed trials of the whole climb are whose to act on."""
+    first_failure: str | None
+    """The first failure of that level in one line; untrusted: it may quote model output."""
+    example: str | None
+    """What was said and called in it, bounded; untrusted model output."""
+
+
 class UsagePart(Part):
     """Tokens and calls of the trials that count."""
 
@@ -155,11 +230,24 @@ class ModelPart(Part):
     completion: CompletionPart
     checks: tuple[CheckPart, ...]
     """In collection order."""
-    ladders: tuple[dict[str, Any], ...] = ()
-    """Ceilings; empty when no ladder was climbed."""
+    ladders: tuple[LadderPart, ...] = ()
+    """Climbs, in the order of the checks; empty when no ladder was climbed."""
     usage: UsagePart
     energy: dict[str, Any] | None = None
     """Joules; null when not measured."""
+
+
+class LadderPairPart(Part):
+    """Two climbs of the same levels at the same reliability, both to their end."""
+
+    id: str
+    """The check that climbed."""
+    trial: Count
+    """Which trial of the check."""
+    p_higher: Share
+    """Probability that the ceiling of a is higher than that of b."""
+    p_tied: Share
+    """Probability that both ceilings are the same level."""
 
 
 class ComparisonPart(Part):
@@ -185,6 +273,8 @@ class ComparisonPart(Part):
     """Upper end of its 95 % interval."""
     speed_p: Share | None
     """Exact sign flip, two-sided."""
+    ladders: tuple[LadderPairPart, ...] = ()
+    """Ladders that both climbed in the same way."""
     verdict: str
     """One sentence that starts with better, worse, not worse or cannot tell."""
 

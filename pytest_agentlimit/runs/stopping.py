@@ -91,7 +91,8 @@ def evidence_stop(records: Iterable[TrialRecord], due: Counter[int], bar: float)
 class EvidenceLooks:
     """The evidence gate over the rounds of one model, each looked at once.
 
-    It looks after each complete round in which every check has a trial, and never inside one.
+    It looks after each complete round in which every check has a trial, and never inside one. A
+    pass ends no run with blockers: each of their trials could still fail the gate.
     """
 
     def __init__(self, bar: float) -> None:
@@ -125,6 +126,8 @@ class EvidenceLooks:
                 self._gate.add(passed, record.plan.weight)
         self._gate.end_round()
         verdict = self._gate.verdict
+        if verdict == "pass" and any(record.plan.blocker for record in records):
+            return None  # a score may be sure after two rounds, a blocker is tried in all of them
         return Stop(self._next, verdict) if verdict in ("pass", "fail") else None
 
 

@@ -7,7 +7,7 @@ made them.
 from __future__ import annotations
 
 from collections import Counter
-from typing import get_args
+from typing import Any, get_args
 
 from pytest_agentlimit.errors import Blame
 from pytest_agentlimit.measure.latency import median, percentile, quantile_upper
@@ -17,6 +17,7 @@ from pytest_agentlimit.runs import gate
 from pytest_agentlimit.runs.budgets import P95_IS_MAX_BELOW, judge_budgets
 from pytest_agentlimit.runs.comparisons import compare_all
 from pytest_agentlimit.runs.energy import EnergyUse, energy_part
+from pytest_agentlimit.runs.ladder_part import cut_short, ladder_parts
 from pytest_agentlimit.runs.records import GateSettings, Outcome, RunData, TrialRecord
 from pytest_agentlimit.runs.rules import score_of
 from pytest_agentlimit.runs.schema import (
@@ -57,7 +58,7 @@ def summarise(data: RunData) -> RunSummary:
 
 def notes(data: RunData) -> list[str]:
     """Return what a reader must know beside the numbers, one sentence each."""
-    found = list(data.notes)
+    found = [*data.notes, *cut_short(data)]
     for model in model_trials(data):
         found += [
             f"{one_line(check.plan.check)} on {one_line(model.name)}: all {check.identical} "
@@ -70,23 +71,36 @@ def notes(data: RunData) -> list[str]:
             f"{one_line(check.plan.check)} on {one_line(model.name)}: passed without asking the "
             "model, which proves nothing about it"
             for check in model.checks
-            if any(record.outcome == "passed" and not record.calls for record in check.records)
+            if any(record.outcome == "passed" and not _asked(record) for record in check.records)
         ]
     return found
+
+
+def _asked(record: TrialRecord) -> bool:
+    """Return whether the model was called; what an earlier part of a climb did counts."""
+    rungs = record.ladder.rungs if record.ladder is not None else ()
+    return bool(record.calls) or any(rung.latency_ms is not None for rung in rungs)
 
 
 def _model(model: ModelTrials, settings: GateSettings, energy: EnergyUse | None) -> ModelPart:
     usage = _usage(model.records)
     return ModelPart(
         name=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=_fingerprint(model),
         score=_score(model),
         latency=_latency(model, settings),
         completion=_completion(model),
         checks=tuple(_check(check) for check in model.checks),
+        ladders=ladder_parts(model.checks),
         usage=usage,
         energy=energy_part(energy, model.count("passed"), usage.output_tokens),
     )
+
+
+def _fingerprint(model: ModelTrials) -> dict[str, Any]:
+    """Return what serves a model, with what a preflight found; not what finding it took."""
+    found = {key: model.preflight.get(key) for key in ("mode", "faults", "facts")}
+    return model.fingerprint | ({"preflight": found} if model.preflight else {})
 
 
 def _score(model: ModelTrials) -> ScorePart:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from pytest_agentlimit.runs.expected import bare_nodeid, expected_trial
+from pytest_agentlimit.runs.ladders import Climb, climb_of
 from pytest_agentlimit.runs.records import SCORED, CheckPlan, RunData, TrialRecord
 from pytest_agentlimit.runs.stopping import Stop, needed_trials
 
@@ -82,6 +83,12 @@ class CheckTrials:
         return record.timed_out or seen <= {None, self.callers}
 
     @cached_property
+    def climbs(self) -> dict[int, Climb]:
+        """By trial, the climbs that began; empty for a check that climbs no ladder."""
+        found = {r.plan.trial: climb_of(r.ladder) for r in self.records if r.ladder is not None}
+        return {trial: climb for trial, climb in found.items() if climb is not None}
+
+    @cached_property
     def identical(self) -> int:
         """How many finished trials gave byte-identical output, or 0 when they are independent."""
         finished = [record for record in self.scored if record.outcome != "crashed"]
@@ -107,6 +114,8 @@ class ModelTrials:
 
     name: str
     fingerprint: dict[str, Any] = field(default_factory=dict)
+    preflight: dict[str, Any] = field(default_factory=dict)
+    """What was found out about the endpoint before the first trial; empty: nothing was."""
     checks: tuple[CheckTrials, ...] = ()
     expected: int = 0
     """Collected trials that were needed; at least as many as have a record."""
@@ -173,6 +182,7 @@ def _model_trials(data: RunData) -> list[ModelTrials]:
             ModelTrials(
                 name=name,
                 fingerprint=entry.fingerprint if entry else {},
+                preflight=entry.preflight if entry else {},
                 checks=tuple(
                     CheckTrials(records, callers, _missing(records, names, due))
                     for records in _in_order(checks, place)

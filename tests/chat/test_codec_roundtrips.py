@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from pytest_agentlimit.chat.assemble import ReplyAssembler, reply_events
 from pytest_agentlimit.chat.codecs import codec_for
-from pytest_agentlimit.chat.messages import ChatReply, ChatRequest, Message, TextBlock, Tool
+from pytest_agentlimit.chat.messages import (
+    ChatReply,
+    ChatRequest,
+    Dialect,
+    Message,
+    TextBlock,
+    Tool,
+    Usage,
+)
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 dialects = pytest.mark.parametrize("dialect", DIALECTS)
@@ -97,3 +105,13 @@ def test_a_request_goes_from_anthropic_to_openai_and_back() -> None:
 def _stream(dialect: str, reply: ChatReply) -> bytes:
     encoder = codec_for(dialect).stream_encoder("")
     return b"".join(encoder.feed(event) for event in reply_events(reply)) + encoder.close()
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_estimated_counts_say_that_they_are(dialect: Dialect) -> None:
+    guess = Usage(input_tokens=3, output_tokens=2, estimated=True)
+    reply = ChatReply(stop_reason="end_turn", usage=guess)
+    usage = codec_for(dialect).encode_reply(reply)["usage"]
+    assert usage["estimated"] is True
+    counted = reply.model_copy(update={"usage": guess.model_copy(update={"estimated": False})})
+    assert "estimated" not in codec_for(dialect).encode_reply(counted)["usage"]

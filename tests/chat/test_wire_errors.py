@@ -122,3 +122,45 @@ def test_any_body_gives_a_short_printable_message(body: str) -> None:
     assert len(error.message) <= 300
     assert not any(unicodedata.category(one) in ("Cc", "Cs") for one in error.message)
     assert read_error(None, body).message
+
+
+@pytest.mark.parametrize(
+    ("body", "sizes"),
+    [
+        (OVERFLOWS[0], (5000, 4096)),
+        ({"error": {"code": 400, "message": LLAMA_CPP}}, (351, 256)),
+        (
+            {
+                "error": {
+                    "type": "exceed_context_size_error",
+                    "message": "the request exceeds the available context size",
+                    "n_prompt_tokens": 12030,
+                    "n_ctx": 8192,
+                }
+            },
+            (12030, 8192),
+        ),
+        (OVERFLOWS[4], (9, 8)),
+        (OVERFLOWS[6], (351, 256)),
+        (OVERFLOWS[5], (None, None)),
+        ({"error": "no such model: context-length-5000"}, (None, None)),
+    ],
+)
+def test_an_overflow_names_its_sizes(body: Any, sizes: tuple[int | None, int | None]) -> None:
+    error = read_error(400, json.dumps(body))
+    assert (error.prompt_tokens, error.context_tokens) == sizes
+
+
+def test_an_overflow_is_told_to_anthropic_clients_in_their_words() -> None:
+    def said(**fields: Any) -> str:
+        error = WireError(kind="context_overflow", message="context size exceeded", **fields)
+        body = codec_for("anthropic").encode_error(error)
+        assert body["error"]["type"] == "invalid_request_error"
+        return str(body["error"]["message"])
+
+    sizes = {"prompt_tokens": 9, "context_tokens": 8}
+    assert said(**sizes) == "prompt is too long: 9 tokens > 8 maximum"
+    # A prompt that fits, with what was to follow it, is not longer than the room.
+    wrong = {"prompt_tokens": 7, "context_tokens": 8}
+    assert said(**wrong) == "prompt is too long: context size exceeded"
+    assert said() == "prompt is too long: context size exceeded"

@@ -6,26 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doctor_kit import good
 from offline_kit import Cli
 
-from pytest_agentlimit.chat.messages import ChatRequest, ToolResult
+from pytest_agentlimit.chat.messages import ChatRequest
 from pytest_agentlimit.endpoints import discovery
 from pytest_agentlimit.endpoints.discovery import Probe
-from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, call, calls, html, raw, say
+from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, html, raw, say
 
 CONTEXT = 8192
 LEAK = '<tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</tool_call>'
-
-
-def good(request: ChatRequest) -> Scripted:
-    """A model and a server without a fault, as far as the quick form looks."""
-    if request.json_schema is not None:
-        return say('{"colour": "red"}')
-    if any(isinstance(block, ToolResult) for block in request.messages[-1].blocks):
-        return say("It snows.")
-    if request.tools and "Lima" in request.messages[-1].text:
-        return calls(("get_weather", {"city": "Oslo"}), ("get_weather", {"city": "Lima"}))
-    return call("get_weather", city="Oslo") if request.tools else say("Hello, red.")
 
 
 def leaking(request: ChatRequest) -> Scripted:

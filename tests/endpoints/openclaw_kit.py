@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from pytest_agentlimit.endpoints.openclaw import (
     Listed,
@@ -71,3 +73,151 @@ def one_model(model: Mapping[str, Any] | None = None, **provider: Any) -> dict[s
     table = {"baseUrl": "http://127.0.0.1:8000/v1", "api": "openai-completions", **provider}
     table.setdefault("models", [{"id": "m", "name": "M", **(model or {})}])
     return {"models": {"providers": {"p": table}}}
+
+
+# The configs of two public guides, as they stand there.
+
+TEMPLATE = """
+{
+  "models": {
+    "mode": "merge",
+    "providers": {
+      "PROVIDER_NAME": {
+        "baseUrl": "http://127.0.0.1:11434/v1",
+        "apiKey": "local",
+        "api": "openai-completions",
+        "authHeader": false,
+        "models": [
+          {
+            "id": "model-id",
+            "name": "Display Name",
+            "reasoning": false,
+            "input": ["text"],
+            "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
+            "contextWindow": 32768,
+            "maxTokens": 8192
+          }
+        ]
+      }
+    }
+  },
+  "agents": {
+    "defaults": {
+      "model": {
+        "primary": "PROVIDER_NAME/model-id",
+        "fallbacks": ["anthropic/claude-opus-4-5"]
+      }
+    }
+  }
+}
+"""
+GUIDE = """
+{
+  "models": {
+    "mode": "merge",
+    "providers": {
+      "tinygrad": {
+        "baseUrl": "http://127.0.0.1:11435/v1",
+        "apiKey": "tinygrad",
+        "api": "openai-completions",
+        "authHeader": false,
+        "models": [
+          {
+            "id": "qwen2.5:14b",
+            "name": "Qwen2.5-14B (TinyGrad Q4)",
+            "reasoning": false,
+            "input": ["text"],
+            "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
+            "contextWindow": 4096,
+            "maxTokens": 2048
+          }
+        ]
+      }
+    }
+  },
+  "agents": {
+    "defaults": {
+      "model": { "primary": "tinygrad/qwen2.5:14b", "fallbacks": ["anthropic/claude-opus-4-5"] }
+    }
+  }
+}
+"""
+SPARK = """
+{
+  // vLLM on the machine under the desk
+  models: {
+    providers: {
+      'local-llm': {
+        baseUrl: "http://127.0.0.1:8000/v1",
+        apiKey: "${LOCAL_LLM_API_KEY}",
+        api: "openai-completions",
+        models: [
+          {
+            id: "Qwen/Qwen3-30B-A3B-Instruct-2507",
+            name: "Qwen3",
+            contextWindow: 131072,
+            maxTokens: 8192,
+          },
+        ],
+      },
+    },
+  },
+  agents: {
+    defaults: { model: { primary: "anthropic/claude-opus-4-6" } },
+    list: [
+      { id: "rain" },
+      { id: "test-local", model: "local-llm/Qwen/Qwen3-30B-A3B-Instruct-2507" },
+    ],
+  },
+}
+"""
+
+# Any config at all
+
+KEYS = st.sampled_from(
+    [
+        "models",
+        "providers",
+        "agents",
+        "defaults",
+        "entries",
+        "list",
+        "model",
+        "primary",
+        "fallbacks",
+        "id",
+        "baseUrl",
+        "apiKey",
+        "api",
+        "headers",
+        "request",
+        "params",
+        "extra_body",
+        "contextWindow",
+        "maxTokens",
+        "alias",
+        "p",
+        "p/m",
+        "mode",
+        "env",
+        "vars",
+    ]
+)
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(["p/m", "m", "openai-completions", "http://h/v1", "${A}", "x" * 30, "", "/"]),
+    st.text(max_size=8),
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=25,
+)
+quick = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)

@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from openclaw_kit import SECRET, one_model, opened, problem_of, rows_or_one, spec_of, written
+from openclaw_kit import (
+    KEYS,
+    SECRET,
+    TREES,
+    one_model,
+    opened,
+    problem_of,
+    quick,
+    rows_or_one,
+    spec_of,
+    written,
+)
 
 from pytest_agentlimit.endpoints.openclaw import open_config
 from pytest_agentlimit.errors import UsageProblem
@@ -242,55 +253,6 @@ def complaint(folder: Path, name: str) -> str:
     except UsageProblem as error:
         return str(error)
     return ""
-
-
-KEYS = st.sampled_from(
-    [
-        "models",
-        "providers",
-        "agents",
-        "defaults",
-        "entries",
-        "list",
-        "model",
-        "primary",
-        "fallbacks",
-        "id",
-        "baseUrl",
-        "apiKey",
-        "api",
-        "headers",
-        "request",
-        "params",
-        "extra_body",
-        "contextWindow",
-        "maxTokens",
-        "alias",
-        "p",
-        "p/m",
-        "mode",
-        "env",
-        "vars",
-    ]
-)
-LEAVES = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.sampled_from(["p/m", "m", "openai-completions", "http://h/v1", "${A}", "x" * 30, "", "/"]),
-    st.text(max_size=8),
-)
-TREES = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=25,
-)
-quick = settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 @quick

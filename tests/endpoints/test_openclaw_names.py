@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openclaw_kit import one_model, opened, problem_of, spec_of, written
+from openclaw_kit import GUIDE, SPARK, one_model, opened, problem_of, spec_of, written
 
 from pytest_agentlimit.endpoints.openclaw import (
     fallback_chain,
@@ -16,66 +16,6 @@ from pytest_agentlimit.endpoints.openclaw import (
 from pytest_agentlimit.endpoints.resolve import resolve
 from pytest_agentlimit.errors import ModelNotFound, UsageProblem
 
-GUIDE = """
-{
-  "models": {
-    "mode": "merge",
-    "providers": {
-      "tinygrad": {
-        "baseUrl": "http://127.0.0.1:11435/v1",
-        "apiKey": "tinygrad",
-        "api": "openai-completions",
-        "authHeader": false,
-        "models": [
-          {
-            "id": "qwen2.5:14b",
-            "name": "Qwen2.5-14B (TinyGrad Q4)",
-            "reasoning": false,
-            "input": ["text"],
-            "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
-            "contextWindow": 4096,
-            "maxTokens": 2048
-          }
-        ]
-      }
-    }
-  },
-  "agents": {
-    "defaults": {
-      "model": { "primary": "tinygrad/qwen2.5:14b", "fallbacks": ["anthropic/claude-opus-4-5"] }
-    }
-  }
-}
-"""
-SPARK = """
-{
-  // vLLM on the machine under the desk
-  models: {
-    providers: {
-      'local-llm': {
-        baseUrl: "http://127.0.0.1:8000/v1",
-        apiKey: "${LOCAL_LLM_API_KEY}",
-        api: "openai-completions",
-        models: [
-          {
-            id: "Qwen/Qwen3-30B-A3B-Instruct-2507",
-            name: "Qwen3",
-            contextWindow: 131072,
-            maxTokens: 8192,
-          },
-        ],
-      },
-    },
-  },
-  agents: {
-    defaults: { model: { primary: "anthropic/claude-opus-4-6" } },
-    list: [
-      { id: "rain" },
-      { id: "test-local", model: "local-llm/Qwen/Qwen3-30B-A3B-Instruct-2507" },
-    ],
-  },
-}
-"""
 TWO: dict[str, Any] = {
     "models": {
         "providers": {
@@ -264,17 +204,20 @@ def test_params_are_layered_from_the_provider_to_the_agent(tmp_path: Path) -> No
         (one_model(api="openai-responses"), "api 'openai-responses' is not spoken here"),
         (one_model(api="openai-completion"), "did you mean 'openai-completions'?"),
         (one_model(api="zzz"), "unknown api 'zzz': there are openai-completions"),
-        (one_model(api=5), "models.providers.p.api: Input should be a valid string"),
+        (one_model(api=5), "models.providers.p.api: must be text"),
         (one_model(baseUrl=None), "models.providers.p: it has no baseUrl"),
         (one_model(baseUrl="localhost:8000"), "p.baseUrl: must be an http:// or https:// address"),
-        (one_model({"contextWindow": "lots"}), "p.models[0].contextWindow: Input should be a val"),
-        (one_model({"maxTokens": -1}), "p.models[0].maxTokens: Input should be greater than 0"),
-        (one_model({"params": {"temperature": "hot"}}), "models[0].params.temperature: Input"),
-        (one_model(timeoutSeconds=True), "models.providers.p.timeoutSeconds: Input should be"),
-        (one_model(models="m"), "models.providers.p.models: Input should be a valid list"),
+        (one_model({"contextWindow": "lots"}), "p.models[0].contextWindow: must be a number"),
+        (one_model({"maxTokens": -1}), "p.models[0].maxTokens: must be more than 0"),
+        (
+            one_model({"params": {"temperature": "hot"}}),
+            "models[0].params.temperature: must be a number",
+        ),
+        (one_model(timeoutSeconds=True), "models.providers.p.timeoutSeconds: must be a number"),
+        (one_model(models="m"), "models.providers.p.models: must be a list"),
         (one_model(request={"proxy": {}}), "p.request.proxy: only OpenClaw can do that"),
         (one_model(apiKey=None, auth="oauth"), "p.auth: only OpenClaw can log in with 'oauth'"),
-        ({"models": {"providers": {"p": 3}}}, "models.providers.p: Input should be a valid dict"),
+        ({"models": {"providers": {"p": 3}}}, "models.providers.p: must be an object"),
         ({"models": {"providers": []}}, "models.providers: must be an object"),
         ({"models": 3}, "models: must be an object"),
     ],

@@ -17,12 +17,13 @@ from zoo_keepers import (
     CONTEXT,
     asks_with_tools,
     healthy,
+    mind,
     plain,
     tokens_of,
     used,
 )
 
-from pytest_agentlimit.chat.messages import ChatReply, ChatRequest, Dialect
+from pytest_agentlimit.chat.messages import ChatReply, ChatRequest, Dialect, Usage
 from pytest_agentlimit.endpoints.client import EndpointClient
 from pytest_agentlimit.endpoints.probing import Budget, run_ladder
 from pytest_agentlimit.endpoints.probing.ladder import STEPS
@@ -226,6 +227,20 @@ def test_thoughts_between_tags_are_told_from_a_field() -> None:
         return used(say("<think>hm</think>Hello, red."), request)
 
     assert diagnose(Animal("tags", plain(tagged)), full=False).facts["reasoning"] == "tags"
+
+
+@pytest.mark.parametrize(("cached", "fact"), [(None, None), (0, False), (40, True)])
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_a_prompt_cache_shows_in_the_second_reply(
+    dialect: Dialect, cached: int | None, fact: bool | None
+) -> None:
+    def counting(request: ChatRequest) -> Scripted:
+        seen = cached if request.stream else 0
+        usage = Usage(input_tokens=60, output_tokens=12, cached_tokens=seen)
+        return mind(request).with_(usage=usage)
+
+    diagnosis = diagnose(Animal("caches", plain(counting)), dialect, full=False)
+    assert diagnosis.facts["prompt_cache"] is fact
 
 
 # the model is not the engine

@@ -46,6 +46,15 @@ def test_the_run_ends_after_the_round_that_decided(
     assert result.parseoutcomes()["skipped"] == 80 - len(server.chat_requests)
 
 
+def test_a_blocker_is_tried_in_every_round(agent_run: AgentRun, scripted: Scripts) -> None:
+    agent_run.checks(CHECKS.replace("@pytest.mark.weight(2)", "@pytest.mark.blocker"))
+    gate = ("--agent-trials=14", "--agent-min-score=80")
+    agent_run(f"--agent-model={scripted(said('yes')).spec}", *gate)
+    assert agent_run.report["models"][0]["score"]["rounds"] == 14
+    agent_run(f"--agent-model={scripted(said('no')).spec}", *gate)
+    assert agent_run.report["models"][0]["score"]["rounds"] == 2
+
+
 def test_the_summary_is_the_same_with_workers_that_ran_ahead(
     agent_run: AgentRun, scripted: Scripts
 ) -> None:

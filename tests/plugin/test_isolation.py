@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,14 @@ def test_one_worker_alone_has_no_sample_at_a_declared_concurrency(
 def test_the_table_of_a_model_declares_its_concurrency(
     agent_run: AgentRun, scripted: Scripts
 ) -> None:
-    server = scripted(Crowd())
+    numbers, meeting = count(1), threading.Barrier(2)
+
+    def meets(request):  # type: ignore[no-untyped-def]
+        if next(numbers) <= 2:
+            meeting.wait(30)  # one worker is not done before the other has begun
+        return say(str(request.seed))
+
+    server = scripted(meets)
     agent_run.pytester.makepyprojecttoml(
         f"""
         [tool.agentlimit.models.here]

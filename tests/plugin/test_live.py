@@ -262,6 +262,27 @@ def test_in_doubt_the_dots_stay_with_one_line_a_round(
     ]
 
 
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_a_climb_under_way_is_on_the_line(terminal: Terminal, workers: str) -> None:
+    terminal.pytester.makepyfile(
+        test_checks="""
+        def repeat(agent, level, rng):
+            agent.ask("hi")
+            return level <= 4
+
+        def test_chain(climb):
+            climb(repeat)
+        """
+    )
+    seen = terminal(workers)
+    shown = r"\r0 of 1 trial · repeat: level \d+, trial \d+, ceiling \d+–\d+ +\r"
+    assert re.search(shown, plain(seen.written))
+    line = seen.after("collected 1" if workers == "-n0" else "2 workers [1")[0]
+    assert line.startswith("1 of 1 trial")
+    assert "repeat" not in line
+    assert not [row for row in seen.rows if row.startswith("agentlimit: repeat")]
+
+
 def test_a_quiet_terminal_shows_neither(terminal: Terminal) -> None:
     seen = terminal("-q", "--agent-trials=2")
     assert not [row for row in seen.rows if IS_LINE.search(row)]

@@ -120,3 +120,16 @@ def test_the_flag_counts_from_here_and_the_ini_file_from_the_root(
     assert read_settings(pytester.parseconfig()).config == str(root / "oc/openclaw.json")
     given = pytester.parseconfig("--agent-config=my.json")
     assert read_settings(given).config == str(inside / "my.json")
+
+
+def test_a_resumed_run_finds_its_config_again(
+    agent_run: AgentRun, scripted: Callable[..., ScriptedEndpoint]
+) -> None:
+    write_config(agent_run.folder / "elsewhere" / "openclaw.json", scripted())
+    agent_run.checks("def test_hi(agent): assert agent.ask('hi').text == 'yes'")
+    agent_run("--agent-config=elsewhere/openclaw.json", "--agent-model=openclaw:primary")
+    (journal,) = agent_run.folder.glob(".agentlimit/runs/*/journal.jsonl")
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"kind":"trial"' not in line))
+    assert agent_run("--agent-resume").ret == 0
+    assert agent_run.outcomes == ["passed"]

@@ -108,7 +108,7 @@ def test_models_of_one_run_are_compared_head_to_head(agent_run: AgentRun) -> Non
         ("null-parrot", "null-mute"),
     ]
     keys = "a b difference low high p_value smallest_detectable speed_ratio speed_low speed_high"
-    assert set(pairs[0]) == {*keys.split(), "speed_p", "verdict"}
+    assert set(pairs[0]) == {*keys.split(), "speed_p", "verdict", "ladders"}
     result.stdout.fnmatch_lines(["*null-echo against*null-parrot*"])
     result.stdout.fnmatch_lines(["verdict *"])
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from itertools import count
 
@@ -23,6 +24,13 @@ REAL = {
     path: raw(b'{"data": [{"id": "scripted"}], "models": [{"name": "scripted"}]}')
     for path in ("/v1/models", "/api/tags")
 }
+
+
+@pytest.fixture(autouse=True)
+def no_preflight(plain_inner_runs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the calls of a warm-up, and no others."""
+    options = os.environ["PYTEST_ADDOPTS"]
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"{options} --agent-preflight=off")
 
 
 def loading(*seconds: float) -> Callable[[ChatRequest], Scripted]:

@@ -282,3 +282,52 @@ def test_no_line_is_too_wide_or_drives_the_terminal(name: str) -> None:
         line = progress_line(progress, width)
         assert cell_width(line) <= width
         assert line.isprintable()
+
+
+# ladders
+
+
+def climb_state(**changes: Any) -> dict[str, Any]:
+    plain = {"name": "chain", "unit": "hops", "level": 8, "trials": 14, "low": 4, "high": 12}
+    return plain | changes
+
+
+def test_a_climb_under_way_is_shown_until_its_trial_is_over() -> None:
+    progress = started()
+    progress.climb(nodeid(CHECKS[0]), climb_state())
+    shown = "0 of 2 trials · chain: level 8, trial 14, ceiling 4–12"
+    assert progress_line(progress, WIDE) == shown
+    progress.climb(nodeid(CHECKS[0]), climb_state(level=6, trials=15, low=4, high=8))
+    assert progress_line(progress, WIDE).endswith(" · chain: level 6, trial 15, ceiling 4–8")
+    finish(progress, trial(CHECKS[0]))
+    assert "chain" not in progress_line(progress, WIDE)
+
+
+def test_of_several_climbs_the_one_that_moved_last_is_shown() -> None:
+    progress = started()
+    for check, name in zip((*CHECKS, CHECKS[0]), ("chain", "dag", "chain"), strict=True):
+        progress.climb(nodeid(check), climb_state(name=name))
+        assert f" · {name}: level 8" in progress_line(progress, WIDE)
+    finish(progress, trial(CHECKS[0]))
+    assert " · dag: level 8" in progress_line(progress, WIDE)
+    progress.crash(nodeid(CHECKS[1]))
+    assert progress.climbing is None
+
+
+def test_a_usual_terminal_shows_a_climb_shorter() -> None:
+    progress = crowded("m")
+    progress.climb(nodeid(CHECKS[0], trial=2), climb_state(name="a_chain_of_calls"))
+    assert progress_line(progress, 79) == (
+        "round 2/6 · 2/12 trials · a_chain… 8, #14, 4–12 · score 50.0 % (9–91)"
+    )
+    assert progress_line(progress, 40) == "2/12 trials · a_chain… 8, #14, 4–12"
+
+
+@pytest.mark.parametrize("name", ["a" * 200, "開" * 60, "a\x1b[31m\r\nb\x07" * 9])
+def test_the_name_of_a_ladder_neither_widens_the_line_nor_drives_the_terminal(name: str) -> None:
+    progress = started()
+    progress.climb(nodeid(CHECKS[0]), climb_state(name=name))
+    for width in range(1, 120):
+        line = progress_line(progress, width)
+        assert cell_width(line) <= width
+        assert line.isprintable()

@@ -119,6 +119,15 @@ def test_a_check_with_a_timeout_is_left_out_of_the_speed_and_counted():
     assert speed.ratio.n == 9
 
 
+@pytest.mark.parametrize("ms", [5e-324, 1e308])
+def test_a_latency_that_no_clock_could_have_shown_is_in_no_speed(ms):
+    records = [trial(model="a", latency_ms=ms), trial(model="b", latency_ms=100.0)]
+    data = run(records, "a", "b")
+    assert summarise(data).comparisons[0].speed_ratio is None
+    report = Report.model_validate_json(to_json(summarise(data)))
+    assert compare(*sides_of_report(report)).speed_ratio is None
+
+
 def test_the_speed_of_a_check_is_the_geometric_mean_of_its_trials():
     slow = [trial(model="a", number=i, latency_ms=ms) for i, ms in enumerate((100.0, 400.0), 1)]
     fast = [trial(model="b", latency_ms=100.0)]

@@ -48,11 +48,13 @@ _FACTS = (
     "null_content",
     "arguments",
     "concurrency",
+    "prompt_cache",
     "cold_s",
     "context_declared",
     "context_advertised",
     "context_measured",
     "context_at_least",
+    "context_fits",
     "context_estimated",
     "overflow",
 )

@@ -69,7 +69,12 @@ def stream(bench: Bench) -> Found:
 
 
 def usage(bench: Bench) -> Found:
-    """Tokens are counted in whole replies and in streams."""
+    """Tokens are counted in whole replies and in streams.
+
+    The stream asked the same prompt again, so its count also tells of a prompt cache.
+    """
+    cached = bench.replies["stream"].usage.cached_tokens
+    bench.facts["prompt_cache"] = None if cached is None else cached > 0
     missing = [
         how
         for how, key in (("whole replies", "text"), ("streams", "stream"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_agentlimit.chat.messages import ChatReply, ChatRequest, ToolChoice
 from pytest_agentlimit.endpoints.probing import fixes
+from pytest_agentlimit.endpoints.probing.needle import reading_s
 from pytest_agentlimit.endpoints.probing.offers import WEATHER, decoys, instructions
 from pytest_agentlimit.endpoints.probing.probe import (
     Bench,
@@ -21,13 +22,17 @@ from pytest_agentlimit.endpoints.probing.talk import empty, user
 from pytest_agentlimit.errors import EndpointError, HTTPFailure
 
 _ONE_CALL = 96
-_TWO_CALLS = 192
+_TWO_CALLS = 128
 _BILLED = 8
 """Output tokens of an empty reply that a call may have taken."""
 _MARKED = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|python_tag\|>|\bcall:\w")
 """What models write that were trained to call tools, and that engines are there to parse."""
 _AGENT_TOKENS = 6000
 """Context that the probe in an agent's shape needs."""
+_AGENT_READS = 5000
+"""Tokens that are read in that probe, about."""
+_TELLING = 400
+"""Tokens from which on the time to read a prompt tells how long a larger one takes."""
 
 
 def _question(bench: Bench, **fields: Any) -> ChatRequest:
@@ -52,6 +57,9 @@ def agent_shaped(bench: Bench) -> Found:
     if served is not None and served < _AGENT_TOKENS:
         return skipped(f"needs {_AGENT_TOKENS} tokens of context, there are {served}")
     request = _question(bench, system=instructions(), tools=(*decoys(), WEATHER))
+    takes_s, left_s = _reading_s(bench), bench.wire.left_s
+    if takes_s > left_s:
+        return skipped(f"to read so long a prompt takes {takes_s:.0f} s, and {left_s:.0f} are left")
     try:
         # Reading so long a prompt takes what it takes; this is the last step.
         reply = bench.ask("tool in agent shape", request, bench.wire.budget.total_s)
@@ -63,6 +71,16 @@ def agent_shaped(bench: Bench) -> Found:
     if found.verdict == "fault":
         return found.model_copy(update={"message": f"only in an agent's shape: {found.message}"})
     return found
+
+
+def _reading_s(bench: Bench) -> float:
+    """Return the seconds to read an agent's prompt, at the pace of the longest so far; 0: unknown.
+
+    It is the least: pace drops as prompts grow.
+    """
+    longest = max(bench.replies.values(), key=lambda reply: reply.usage.input_tokens or 0)
+    fresh = (longest.usage.input_tokens or 0) - (longest.usage.cached_tokens or 0)
+    return reading_s(longest) * _AGENT_READS / fresh if fresh >= _TELLING else 0.0
 
 
 def streamed(bench: Bench) -> Found:
