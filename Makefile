@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help study limits test lint bench clean
+.PHONY: help study limits test lint bench fuzz conformance clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,12 @@ lint: $(VENV)/.tools ## ruff and mypy
 
 bench: $(VENV)/.tools ## speed against the budgets of the design, in about six minutes
 	$(PY) -m pytest benchmarks -q -p no:randomly -p no:xdist -p no:asyncio --benchmark-only --benchmark-disable-gc --benchmark-quiet
+
+fuzz: $(VENV)/.tools ## ten thousand broken streams through the bridge, in a few minutes
+	AGENTLIMIT_FUZZ=10000 $(PY) -m pytest tests/bridge/test_bridge_fuzz.py -q -p no:randomly
+
+conformance: $(VENV)/.tools ## the anthropic SDK's own tests of messages, against the bridge
+	$(PY) tests/bridge/conformance.py $(VENV)/anthropic-suite
 
 clean: ## remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .agentlimit

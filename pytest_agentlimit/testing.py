@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, get_args
 
+from pytest_agentlimit._grammar import anthropic_grammar
 from pytest_agentlimit._loopback import Answer, LoopbackServer
 from pytest_agentlimit._scripted import INVALID_UTF8, Scripted, played
 from pytest_agentlimit.chat.codecs import codec_for
@@ -52,6 +53,7 @@ __all__ = [
     "huge",
     "INVALID_UTF8",
     "FakeClock",
+    "anthropic_grammar",
 ]
 
 _DIALECTS: dict[str, Dialect] = {

@@ -1,0 +1,180 @@
+"""`agentlimit bridge`: one endpoint for clients that speak Anthropic messages or OpenAI chat."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import signal
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pytest_agentlimit.errors import AgentLimitError, UsageProblem
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pytest_agentlimit.bridge.policy import Policy
+    from pytest_agentlimit.bridge.serve import Bridge
+    from pytest_agentlimit.endpoints.spec import EndpointSpec
+
+_GRACE_S = 3.0
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+
+
+class Tools(Enum):
+    """What becomes of the tools a client offers."""
+
+    NATIVE = "native"
+    STRIP = "strip"
+
+
+class System(Enum):
+    """Where system messages in the middle of a conversation go."""
+
+    FOLD = "fold"
+    HOIST = "hoist"
+    KEEP = "keep"
+
+
+def bridge(
+    upstream: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="The model that answers, as for --agent-model. An address without #MODEL asks for "
+            "the model the client names.",
+        ),
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8787,
+    host: Annotated[
+        str, typer.Option(help="Another address than this machine's needs --token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTLIMIT_BRIDGE_TOKEN",
+            help="What clients must show, as bearer token or in x-api-key.",
+        ),
+    ] = None,
+    tools: Annotated[
+        Tools, typer.Option(help="strip: the model is offered none, whatever the client offers.")
+    ] = Tools.NATIVE,
+    system: Annotated[
+        System,
+        typer.Option(help="System messages in the middle: into a neighbour, to the head, or kept."),
+    ] = System.FOLD,
+    recover_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--recover-leaks",
+            help="Make calls of a reply that is nothing but calls written as text; counted.",
+        ),
+    ] = False,
+    capture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Append every exchange as a line of JSON, keys left out."
+        ),
+    ] = None,
+    max_turns: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Refuse requests after N were answered.")
+    ] = None,
+    max_body: Annotated[
+        str, typer.Option(metavar="SIZE", help="The largest request, such as 5MB.")
+    ] = "32MB",
+    agent_config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="An OpenClaw config; default: the one it would read."),
+    ] = None,
+) -> None:
+    """Serve one endpoint to Anthropic and OpenAI clients, until it is stopped with Ctrl-C."""
+    _need_the_extra()
+    from contextlib import ExitStack
+
+    from pytest_agentlimit.bridge.policy import Policy
+    from pytest_agentlimit.bridge.serve import Bridge, upstream_spec
+
+    policy = Policy(
+        tools=tools.value,
+        system=system.value,
+        recover_leaks=recover_leaks,
+        max_turns=max_turns,
+        max_body=_size(max_body),
+        token=token or None,
+    )
+    spec = upstream_spec(upstream, root=Path.cwd(), environ=os.environ, agent_config=agent_config)
+    with ExitStack() as stack:
+        if spec.kind == "embedded":
+            from pytest_agentlimit.endpoints.embedded import start_embedded
+
+            spec = stack.enter_context(start_embedded(spec)).spec
+        served = Bridge(spec, policy, host=host, port=port, capture=capture, grace_s=_GRACE_S)
+        _serve(served, spec, policy)
+
+
+def _need_the_extra() -> None:
+    for name in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageProblem(
+                f"the bridge needs {name}, which is not installed. Next: pip install "
+                '"pytest-agentlimit[bridge]"'
+            )
+
+
+def _size(text: str) -> int:
+    """Return the bytes of "5MB", "500 K" or "1000000"; UsageProblem for anything else."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if size < 1:
+        raise UsageProblem(f'--max-body: "{text}" is no size: write it as in 5MB')
+    return size
+
+
+def _serve(served: Bridge, spec: EndpointSpec, policy: Policy) -> None:
+    _log_to_stderr()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        served.run(lambda: _greet(served, spec, policy))
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+    finally:
+        served.close()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Make SIGTERM end as Ctrl-C does: with everything closed."""
+    raise KeyboardInterrupt
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("agentlimit.bridge")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
+
+
+def _greet(served: Bridge, spec: EndpointSpec, policy: Policy) -> None:
+    """Say where the bridge is, and whether its upstream answers yet."""
+    from pytest_agentlimit.endpoints.client import EndpointClient
+    from pytest_agentlimit.text import one_line
+
+    model = one_line(spec.model, 80) or "the client's model"
+    typer.echo(f"bridge at {served.url} to {one_line(spec.base_url)}, {spec.dialect}, {model}")
+    key = "the token" if policy.token else "any key"
+    typer.echo(f"  ANTHROPIC_BASE_URL={served.url}    with {key}")
+    typer.echo(f"  OPENAI_BASE_URL={served.url}/v1")
+    path = {"openai": "/models", "anthropic": "/v1/models", "ollama": "/api/tags"}[spec.dialect]
+    impatient = spec.deadlines.model_copy(update={"first_byte_s": 3.0, "total_s": 3.0})
+    try:
+        with EndpointClient(spec.model_copy(update={"deadlines": impatient})) as client:
+            client.get_json(path)
+    except AgentLimitError as error:
+        typer.echo(f"warning: {one_line(str(error), 300)}. It may come up later", err=True)
