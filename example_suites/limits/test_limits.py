@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_agentlimit.ladders.chain import Chain
-from pytest_agentlimit.ladders.dag import Dag
-from pytest_agentlimit.ladders.fanout import Fanout
-from pytest_agentlimit.ladders.haystack import Haystack
-from pytest_agentlimit.ladders.ledger import Ledger
-from pytest_agentlimit.ladders.recovery import Recovery
-from pytest_agentlimit.ladders.schema import Schema
-from pytest_agentlimit.ladders.toolbox import Toolbox
+from pytest_agentlimit.ladders import (
+    Chain,
+    Dag,
+    Fanout,
+    Haystack,
+    Ledger,
+    Recovery,
+    Schema,
+    Toolbox,
+)
 from pytest_agentlimit.plugin.climber import Climber
 
 NOT_ONE = "not even the first rung holds; the report says how its trials fail"

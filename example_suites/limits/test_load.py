@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_agentlimit import Endpoint
-from pytest_agentlimit.ladders.load import Load
+from pytest_agentlimit.ladders import Load
 from pytest_agentlimit.plugin.climber import Climber
 
 
