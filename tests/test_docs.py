@@ -31,7 +31,8 @@ from pytest_agentlimit.endpoints.literals import literal_spec
 from pytest_agentlimit.endpoints.model_table import spec_from_table
 from pytest_agentlimit.endpoints.nulls import NULL_MODELS
 from pytest_agentlimit.plugin.markers import DESCRIPTIONS, read_markers
-from pytest_agentlimit.plugin.options import OPTIONS, read_settings
+from pytest_agentlimit.plugin.options import OPTIONS
+from pytest_agentlimit.plugin.settings import read_settings
 from pytest_agentlimit.reports import numbers
 from pytest_agentlimit.runs.names import check_name
 

@@ -7,7 +7,8 @@ import pytest
 from .context import CONTEXT, RunContext
 from .fixtures import agent, agent_rng, agentlimit_trial, climb, endpoint, workspace
 from .markers import DESCRIPTIONS
-from .options import add_options, read_settings
+from .options import add_options
+from .settings import read_settings
 from .worker import TrialRunner, worker_context
 
 __all__ = ["agent", "agent_rng", "agentlimit_trial", "climb", "endpoint", "workspace"]

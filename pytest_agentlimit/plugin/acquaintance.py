@@ -13,7 +13,7 @@ import pytest
 from pytest_agentlimit.runs.journal import RunFolder
 
 from .context import RunContext
-from .options import Settings
+from .settings import Settings
 from .warmth import replaced, warm_all, warm_up_note
 
 if TYPE_CHECKING:

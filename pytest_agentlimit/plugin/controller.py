@@ -17,8 +17,8 @@ from pytest_agentlimit.errors import AgentLimitError, UsageProblem
 from .board import Board
 from .context import SEED_BITS, RunContext
 from .live import LiveLine
-from .options import Settings
 from .recorder import crash_record
+from .settings import Settings
 from .verdict import Failures
 from .worker import PLAN_KEY, RECORD_KEY, RUNG_KEY, trial_of
 

@@ -16,7 +16,7 @@ from pytest_agentlimit.runs.records import GateSettings, Manifest, ModelEntry
 from pytest_agentlimit.text import one_line
 
 from .context import RunContext
-from .options import Settings
+from .settings import Settings
 
 
 def new_manifest(

@@ -14,7 +14,7 @@ from pytest_agentlimit.runs.store import find_run
 from pytest_agentlimit.text import one_line
 
 from .context import ModelUnderTest
-from .options import Settings
+from .settings import Settings
 
 if TYPE_CHECKING:
     from pytest_agentlimit.runs.records import Manifest, RunData, TrialRecord

@@ -15,7 +15,7 @@ from pytest_agentlimit.endpoints.warmup import wants_warm_up
 from pytest_agentlimit.errors import UsageProblem
 
 from .context import ModelUnderTest
-from .options import Settings
+from .settings import Settings
 
 if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.embedded import EmbeddedServer

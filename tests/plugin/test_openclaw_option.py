@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from agent_run import AgentRun
 
-from pytest_agentlimit.plugin.options import read_settings
+from pytest_agentlimit.plugin.settings import read_settings
 from pytest_agentlimit.testing import ScriptedEndpoint
 
 Scripts = Callable[..., ScriptedEndpoint]
