@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,7 +15,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pytest_agentlimit import __version__
-from pytest_agentlimit.bridge.capture import Capture
+from pytest_agentlimit.bridge.capture import Capture, Seen
+from pytest_agentlimit.bridge.chain import Members
 from pytest_agentlimit.bridge.errors import (
     Refusal,
     error_body,
@@ -37,19 +38,24 @@ _LISTS = {
 }
 
 
-def bridge_app(upstream: Upstream, policy: Policy, capture: Capture) -> ASGIApp:
-    """Return the bridge as an ASGI app; it closes `upstream` and `capture` when it shuts down."""
-    desk = Desk(upstream, policy, capture)
+def bridge_app(
+    members: Members,
+    policy: Policy,
+    capture: Capture,
+    observe: Callable[[Seen], None] | None = None,
+) -> ASGIApp:
+    """Return the bridge as an ASGI app; it closes `members` and `capture` when it shuts down."""
+    desk = Desk(members, policy, capture, observe)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        await upstream.aclose()
+        await members.aclose()
         capture.close()
 
     async def models(request: Request) -> Response:
         try:
-            return JSONResponse(_listing(await _model_ids(upstream)))
+            return JSONResponse(_listing(await _listed_first(members)))
         except AgentLimitError as failure:
             return _refused(request.scope, refusal_for(failure))
 
@@ -122,6 +128,15 @@ def _refused(
     body = error_body(dialect_of(scope), refused)
     sent = dict(headers or {}) | error_headers(refused)
     return JSONResponse(body, status_code=refused.status, headers=sent)
+
+
+async def _listed_first(members: Members) -> list[str]:
+    """Return the ids of the first endpoint that lists its models. AgentLimitError of the last."""
+    *others, last = members.likely()
+    for member in others:
+        with suppress(AgentLimitError):
+            return await _model_ids(member.upstream)
+    return await _model_ids(last.upstream)
 
 
 async def _model_ids(upstream: Upstream) -> list[str]:

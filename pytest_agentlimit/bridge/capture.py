@@ -7,11 +7,11 @@ import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pytest_agentlimit.chat.messages import ChatReply, Dialect, Frozen, WireError
+from pytest_agentlimit.chat.messages import ChatReply, ChatRequest, Dialect, Frozen, WireError
 from pytest_agentlimit.endpoints.keys import Redactor
-from pytest_agentlimit.errors import UsageProblem
+from pytest_agentlimit.errors import AgentLimitError, UsageProblem
 from pytest_agentlimit.text import escape_surrogates, one_line
 
 _SHORTEST_SECRET = 8
@@ -19,6 +19,17 @@ _SHORTEST_SECRET = 8
 _HIDDEN = "<hidden>"
 
 _log = logging.getLogger("agentlimit.bridge")
+
+
+class AttemptRecord(Frozen):
+    """One endpoint of the bridge's chain, and what became of asking it."""
+
+    name: str
+    kind: str | None
+    """The kind of its failure; None when it answered. Those that were passed over have
+    `circuit_open` or `context_smaller`; `cancelled` when the client left or the bridge stopped.
+    """
+    seconds: float
 
 
 class Record(Frozen):
@@ -51,7 +62,32 @@ class Record(Frozen):
     """What the client was told."""
     recovered: int = 0
     """Calls written as text that were made calls again."""
+    emulated: int = 0
+    """Calls that were read from the text of a model that was offered tools in its prompt."""
     error: WireError | None = None
+    turn_limit: bool = False
+    """Refused because of the policy's `max_turns`; nobody was asked."""
+    attempts: tuple[AttemptRecord, ...] = ()
+    """Everybody in the chain who was asked or passed over, in order."""
+    served_by: str | None = None
+    """Whose reply the client got, or the beginning of it."""
+
+
+class Seen(NamedTuple):
+    """One conversation request when it is over, for an observer of the bridge."""
+
+    record: Record
+    """As it is captured, with the secrets that a file would not hold."""
+    request: ChatRequest | None
+    """As the client sent it; None: it was no conversation."""
+    failure: AgentLimitError | None
+    """What the call failed of, also in the middle of a stream. None when the bridge itself refused
+    the request, and when the reply came whole and was none that a client may take for a good one
+    (`record.error` is set in both cases).
+    """
+    started: float
+    """When the request arrived, a value of time.perf_counter()."""
+    ended: float
 
 
 class Capture:
@@ -60,8 +96,10 @@ class Capture:
     No header is ever written, and the `secrets` are taken out wherever they occur.
     """
 
-    def __init__(self, path: Path | None, redact: Redactor, secrets: Iterable[str]) -> None:
-        self._redact = redact
+    def __init__(
+        self, path: Path | None, redactors: Iterable[Redactor], secrets: Iterable[str]
+    ) -> None:
+        self._redactors = tuple(redactors)
         self._secrets = tuple(secrets)
         self._file = None
         if path is not None:
@@ -95,7 +133,9 @@ class Capture:
         for secret in (*self._secrets, *secrets):
             if len(secret) >= _SHORTEST_SECRET:
                 data = data.replace(json.dumps(secret, ensure_ascii=False)[1:-1], _HIDDEN)
-        return self._redact.text(data)
+        for redactor in self._redactors:
+            data = redactor.text(data)
+        return data
 
 
 def _line(record: Record) -> str:
@@ -113,6 +153,17 @@ def _line(record: Record) -> str:
     if record.received is not None and record.received.leaked_calls:
         leaked = len(record.received.leaked_calls)
         parts.append(f"calls written as text: {leaked}, recovered: {record.recovered}")
+    if record.emulated:
+        parts.append(f"emulated calls: {record.emulated}")
+    if len(record.attempts) > 1:
+        parts.append(_way(record))
     if record.error is not None:
         parts.append(one_line(record.error.message, 300))
     return " · ".join([*parts, f"{record.total_s:.2f} s"])
+
+
+def _way(record: Record) -> str:
+    """Return how a request went through the chain."""
+    served = f"served by {record.served_by}" if record.served_by else "served by nobody"
+    failed = [f"{one.name} {one.kind}" for one in record.attempts if one.kind is not None]
+    return f"{served} ({', '.join(failed)})"

@@ -29,6 +29,18 @@ class Refusal(Exception):
         self.error = error
 
 
+class Unusable(EndpointError):
+    """A whole reply that no client may take for a good one: `said` tells why.
+
+    Kinds: `unusable_reply` (the model or the server wrote what cannot be run, or nobody said why
+    the reply ended) and `leaked_call` (it is nothing but tool calls written as text).
+    """
+
+    def __init__(self, said: WireError, kind: str = "unusable_reply") -> None:
+        super().__init__(said.message, kind=kind, blame="engine")
+        self.said = said
+
+
 def refusal(status: int, message: str) -> Refusal:
     """Return a refusal of our own."""
     kinds = {code: kind for kind, code in _STATUS.items() if kind != "context_overflow"}
@@ -43,6 +55,8 @@ def refusal_for(failure: AgentLimitError) -> Refusal:
     502, a passed deadline 504. An overflow is 400 whatever status it came with.
     """
     said = getattr(failure, "said", None)
+    if isinstance(failure, Unusable):
+        return Refusal(502, failure.said)
     if isinstance(said, WireError):
         kind = getattr(failure, "kind", said.kind)
         error = said.model_copy(update={"kind": kind}) if kind == "auth" else said
@@ -55,11 +69,6 @@ def refusal_for(failure: AgentLimitError) -> Refusal:
     if isinstance(failure, DeadlineExceeded):
         return refusal(504, str(failure))
     return refusal(502 if isinstance(failure, EndpointError) else 500, str(failure))
-
-
-def refusal_within(error: WireError) -> Refusal:
-    """Return the refusal for an error that showed before anything was sent to the client."""
-    return Refusal(502 if error.kind == "server_error" else _STATUS[error.kind], error)
 
 
 def error_body(dialect: Dialect, refused: Refusal) -> dict[str, Any]:

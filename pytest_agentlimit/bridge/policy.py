@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pytest_agentlimit.chat.emulation import emulated_request
 from pytest_agentlimit.chat.messages import (
     ChatRequest,
     Dialect,
@@ -31,18 +32,28 @@ _PARAGRAPH = "\n\n"
 class Policy(Frozen):
     """How a bridge treats what passes through it."""
 
-    tools: Literal["native", "strip"] = "native"
-    """`strip`: the model is offered no tools, whatever the client offers."""
+    tools: Literal["native", "strip", "emulate"] = "native"
+    """`strip`: the model is offered no tools, whatever the client offers. `emulate`: it is offered
+    them in its prompt, and calls are read from its text (chat/emulation.py).
+    """
     system: Literal["fold", "hoist", "keep"] = "fold"
     """System messages in the middle: into a neighbour's text, to the head, or left in place."""
     recover_leaks: bool = False
-    """A reply that is nothing but tool calls written as text becomes these calls."""
+    """A reply that is nothing but tool calls written as text becomes these calls.
+
+    Without effect where tools are emulated: an answer may hold such a text as data.
+    """
     max_turns: int | None = Field(default=None, ge=1)
     """Conversation requests that are answered; None is without end."""
     max_body: int = Field(default=DEFAULT_MAX_BODY, ge=1)
     """Bytes of a request body."""
     token: str | None = Field(default=None, repr=False)
     """What clients must show, as a bearer token or in x-api-key."""
+
+
+def emulates_tools(policy: Policy, spec: EndpointSpec) -> bool:
+    """Return True when tools are offered in the prompt: by the policy, or by the endpoint's own."""
+    return policy.tools == "emulate" or (policy.tools == "native" and spec.tools == "emulate")
 
 
 def upstream_request(
@@ -74,7 +85,8 @@ def upstream_request(
     if policy.tools == "strip":
         changes |= {"tools": (), "tool_choice": None, "parallel_tool_calls": None}
     changes["system"], changes["messages"] = _conversation(request, policy)
-    return request.model_copy(update=changes)
+    asked = request.model_copy(update=changes)
+    return emulated_request(asked) if emulates_tools(policy, spec) else asked
 
 
 def _tool(tool: Tool) -> Tool:
@@ -89,7 +101,7 @@ def _schema(node: Any, *, names: bool = False) -> Any:
         return node
     return {
         key: value
-        if key in _VALUES and not names
+        if not isinstance(value, (dict, list)) or (key in _VALUES and not names)
         else _schema(value, names=key in _NAMED and not names)
         for key, value in node.items()
         if names or key not in _NO_SCHEMA

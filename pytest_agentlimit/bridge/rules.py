@@ -6,11 +6,14 @@ cannot take back a call that breaks off later.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 from uuid import uuid4
 
 from pytest_agentlimit.bridge.recover import may_be_calls, recovered_calls
 from pytest_agentlimit.chat import jsontext
+from pytest_agentlimit.chat.emulated_reply import EmulatedReply
 from pytest_agentlimit.chat.messages import (
     ChatRequest,
     StopReason,
@@ -31,6 +34,8 @@ from pytest_agentlimit.text import one_line
 
 CHARACTERS_PER_TOKEN = 4
 """An estimate, since every model counts its own; used where nobody counted."""
+
+_LEAKED = "the reply is nothing but tool calls written as text, which nobody would run"
 
 
 def estimated_tokens(characters: int) -> int:
@@ -64,27 +69,60 @@ class _Held:
 class Rules:
     """One reply's events as its client may have them, in order; `recovered` counts leaked calls.
 
-    After a StreamStop or a StreamError of ours nothing follows. Errors of the upstream are not
-    passed on here: whoever reads from it reports them.
+    `prompt_tokens` estimates the request; it is asked when the upstream did not count (R15).
+    `leaks`: a reply that is nothing but calls written as text is passed, made calls again, or
+    refused, for somebody else to answer. With `emulate` calls and answers are read from the text
+    (chat/emulated_reply.py), and nothing else is made of it. After a StreamStop or a StreamError of
+    ours nothing follows. Errors of the upstream are not passed on here: whoever reads from it
+    reports them.
     """
 
-    def __init__(self, request: ChatRequest, *, prompt_tokens: int, recover: bool = False) -> None:
+    def __init__(
+        self,
+        request: ChatRequest,
+        *,
+        prompt_tokens: Callable[[], int],
+        leaks: Literal["pass", "recover", "refuse"] = "pass",
+        emulate: bool = False,
+    ) -> None:
         self._request = request
         self._estimate = prompt_tokens
         self._calls: dict[int, _Held] = {}
         self._released = 0
         self._said = 0
         self._usage = Usage()
+        looks = leaks != "pass" and not emulate  # an answer may hold what looks like a call
         # None: text is not held back, or not any more.
-        self._text: list[str] | None = [] if recover and request.tools else None
+        self._text: list[str] | None = [] if looks and request.tools else None
+        self._refuses = leaks == "refuse"
         self.recovered = 0
+        self.refused = False
+        """The reply was nothing but calls written as text, and was refused for that."""
+        self.emulation = EmulatedReply(request) if emulate else None
+
+    @property
+    def emulated(self) -> int:
+        """Calls that were read from the text of a model that was offered tools in its prompt."""
+        return self.emulation.calls if self.emulation else 0
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What a client is told of the reply beside it, as headers; also a stream, as comments."""
+        counts = {"recovered": self.recovered, "emulated": self.emulated}
+        return {f"x-agentlimit-{what}": str(count) for what, count in counts.items() if count}
 
     def feed(self, event: StreamEvent) -> list[StreamEvent]:
         """Return what the client gets for `event`."""
+        if self.emulation is None:
+            return self._ruled(event)
+        return [ruled for made in self.emulation.feed(event) for ruled in self._ruled(made)]
+
+    def _ruled(self, event: StreamEvent) -> list[StreamEvent]:
         match event:
-            case StreamStart(id=None):
-                # Clients tell replies apart by their ids.
-                return self.feed(event.model_copy(update={"id": f"msg_{uuid4().hex}"}))
+            case StreamStart():
+                # Clients tell replies apart by their ids: Claude Code takes two with the same id
+                # for one and forgets a turn. Servers repeat theirs (Ollama draws from 999).
+                return [event.model_copy(update={"id": f"msg_{uuid4().hex}"})]
             case StreamUsage(usage=usage):
                 given = {name: value for name, value in usage or () if value is not None}
                 self._usage = self._usage.model_copy(update=given)
@@ -157,6 +195,8 @@ class Rules:
 
     def _end(self, stop: StreamStop) -> list[StreamEvent]:
         out = self._held_text()
+        if self.refused:
+            return [_error(_LEAKED)]
         whole = {index: held for index, held in self._calls.items() if not held.nesting.open}
         cut = len(whole) < len(self._calls)
         self._calls = whole
@@ -188,6 +228,9 @@ class Rules:
         calls = () if self._calls else recovered_calls(text, self._request.tools)
         if not calls:
             return [TextDelta(text=text)] if text else []
+        if self._refuses:
+            self.refused = True
+            return []
         self.recovered = len(calls)
         out: list[StreamEvent] = []
         for number, call in enumerate(calls):
@@ -201,7 +244,7 @@ class Rules:
         if sent is not None and said is not None:
             return []
         guess = Usage(
-            input_tokens=self._estimate if sent is None else sent,
+            input_tokens=self._estimate() if sent is None else sent,
             output_tokens=estimated_tokens(self._said) if said is None else said,
             estimated=True,
         )

@@ -71,10 +71,10 @@ class Answer:
         self._ended = False
         self.status: int | None = None
 
-    async def part(self, data: bytes, content_type: str) -> None:
-        """Send a piece of a stream; the first one brings the head."""
+    async def part(self, data: bytes, content_type: str, headers: dict[str, str]) -> None:
+        """Send a piece of a stream; the first one brings the head, with `headers`."""
         if self.status is None:
-            await self._head(200, content_type, {"cache-control": "no-cache"})
+            await self._head(200, content_type, {"cache-control": "no-cache"} | headers)
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:

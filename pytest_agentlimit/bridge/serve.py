@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from pytest_agentlimit.bridge.app import bridge_app
-from pytest_agentlimit.bridge.capture import Capture
+from pytest_agentlimit.bridge.capture import Capture, Seen
+from pytest_agentlimit.bridge.chain import Members
 from pytest_agentlimit.bridge.policy import Policy
 from pytest_agentlimit.endpoints.keys import Redactor, api_key
-from pytest_agentlimit.endpoints.literals import literal_spec
+from pytest_agentlimit.endpoints.literals import literal_spec, short_id
 from pytest_agentlimit.endpoints.outgoing import is_loopback
 from pytest_agentlimit.endpoints.resolve import resolve
 from pytest_agentlimit.endpoints.spec import EndpointSpec
-from pytest_agentlimit.endpoints.upstream import Upstream
 from pytest_agentlimit.errors import UsageProblem
 from pytest_agentlimit.text import one_line
 
@@ -39,14 +41,19 @@ def upstream_spec(
     if "://" in name and "#" not in name:
         spec = literal_spec(f"{name}#upstream", environ)
         if spec is not None:
-            return spec.model_copy(update={"model": ""})
+            address = short_id(urlsplit(spec.base_url).netloc)
+            return spec.model_copy(update={"model": "", "name": address})
     return resolve(name, root=root, environ=environ, agent_config=agent_config)
 
 
 class Bridge:
     """A bridge to one upstream, bound to its socket: `start` it in a thread, or `run` it.
 
-    Raises UsageProblem when the port is in use, the upstream's key is missing, or the host is not
+    When the upstream fails before a token has reached the client, the `fallbacks` are asked, in
+    order. `observe` is called with each conversation request when it is over, from the bridge's own
+    thread; when the bridge is closed, it has been called with all of them.
+
+    Raises UsageProblem when the port is in use, an endpoint's key is missing, or the host is not
     this machine and there is no token. `port` 0 takes a free one. When it is stopped, replies get
     `grace_s` seconds to end; after that their clients are told that the bridge shuts down.
     """
@@ -55,26 +62,31 @@ class Bridge:
         self,
         spec: EndpointSpec,
         policy: Policy | None = None,
+        fallbacks: Sequence[EndpointSpec] = (),
         *,
         host: str = LOOPBACK,
         port: int = 0,
         capture: Path | None = None,
+        observe: Callable[[Seen], None] | None = None,
         grace_s: float = 0.0,
     ) -> None:
         policy = policy or Policy()
-        _check(spec, policy, host)
-        upstream = Upstream(spec)
+        specs = (spec, *fallbacks)
+        for one in specs:
+            _check_endpoint(one)
+        _check_door(policy, host)
+        members = Members(specs)
         self._socket = _bound(host, port)
         secrets = [policy.token] if policy.token else []
         try:
-            log = Capture(capture, Redactor(spec), secrets)
+            log = Capture(capture, map(Redactor, specs), secrets)
         except UsageProblem:
             self._socket.close()
             raise
         self.host = host
         self._server = _Server(
             uvicorn.Config(
-                bridge_app(upstream, policy, log),
+                bridge_app(members, policy, log, observe),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -122,6 +134,9 @@ class Bridge:
         """Serve until the process is told to stop (SIGINT, SIGTERM)."""
         self._server.port = self.port
         self._server.when_ready = when_ready
+        # What was imported stays: to look through it for garbage would hold up all streams for
+        # some 20 ms, again and again.
+        gc.freeze()
         self._serve()
 
     def _serve(self) -> None:
@@ -159,13 +174,18 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _check(spec: EndpointSpec, policy: Policy, host: str) -> None:
-    """Raise UsageProblem for what cannot be served, or must not be."""
+def _check_endpoint(spec: EndpointSpec) -> None:
+    """Raise UsageProblem for an endpoint that cannot be asked."""
     if spec.kind == "null" or not spec.base_url.startswith(("http://", "https://")):
         raise UsageProblem(
             f"{one_line(spec.name)} has no address a bridge could speak to. Next: name a "
             "server, such as openai+http://127.0.0.1:8000/v1"
         )
+    api_key(spec)
+
+
+def _check_door(policy: Policy, host: str) -> None:
+    """Raise UsageProblem for a bridge that must not be opened as it stands."""
     if not is_loopback(host) and not policy.token:
         raise UsageProblem(
             f"on {one_line(host)} anybody in the network could use the upstream and its key. "
@@ -173,7 +193,6 @@ def _check(spec: EndpointSpec, policy: Policy, host: str) -> None:
         )
     if policy.token and not (policy.token.isascii() and policy.token.isprintable()):
         raise UsageProblem("the token holds characters that no header can carry. Next: change it")
-    api_key(spec)
 
 
 def _bound(host: str, port: int) -> socket.socket:

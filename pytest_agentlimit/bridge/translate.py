@@ -12,6 +12,8 @@ from pytest_agentlimit.chat.messages import (
     Dialect,
     StreamError,
     StreamEvent,
+    StreamFinding,
+    StreamStart,
     StreamUsage,
     WireError,
 )
@@ -19,12 +21,15 @@ from pytest_agentlimit.endpoints.keys import Redactor
 from pytest_agentlimit.endpoints.reading import ReplyReader
 from pytest_agentlimit.endpoints.spec import EndpointSpec
 
+_OPENING = (StreamStart, StreamUsage, StreamFinding)
+
 
 class Translation:
     """Translates one reply, streamed or whole as the request asks, whatever the upstream does.
 
     `request` is the client's. `error` is set when the reply turns out to be none that a client
-    may take for a good one; nothing but `failed` is to be sent after it. `counted` is False for a
+    may take for a good one; nothing but `failed` is to be sent after it. `begun` is True when more
+    than the opening was passed on: text, a thought, a call or the end. `counted` is False for a
     client that asked for no token counts in its stream.
     """
 
@@ -40,8 +45,13 @@ class Translation:
     ) -> None:
         self.rules = rules
         self.error: WireError | None = None
+        self.begun = False
         self._read: list[StreamEvent] = []
-        self._reader = ReplyReader(spec, request, content_type, Redactor(spec), self._take)
+        # An emulated call is text to the reader, and none that leaked.
+        read_as = request.model_copy(update={"tools": ()}) if rules.emulation else request
+        self._reader = ReplyReader(
+            spec, read_as, content_type, Redactor(spec), self._take, keep_raw=False
+        )
         self._streamed = False  # an answer in one piece yields no events while it is read
         self._dialect = client
         self._codec = codec_for(client)
@@ -70,7 +80,16 @@ class Translation:
     @property
     def received(self) -> ChatReply | None:
         """What the upstream said, with its findings; None when nothing could be decoded."""
-        return self._received or self._reader.partial()
+        reply, emulation = self._received or self._reader.partial(), self.rules.emulation
+        if reply is None:
+            return None
+        clocks = {"ttft_s": self._reader.ttft_s, "first_tool_s": self._reader.first_tool_s}
+        reply = reply.model_copy(update={"timing": reply.timing.model_copy(update=clocks)})
+        if emulation is None:
+            return reply
+        odd = tuple(one for one in self.given.findings if one not in reply.findings)
+        # No server was asked to make out calls: one in another form is the model's own fault.
+        return reply.model_copy(update={"findings": reply.findings + odd, "leaked_calls": ()})
 
     def feed(self, chunk: bytes, at_s: float) -> bytes:
         """Return what the client gets for a chunk that came `at_s` after the start.
@@ -89,7 +108,7 @@ class Translation:
         if self.error is not None:
             return out
         if self._streams:
-            return out + self._recovery_comment() + self._encoder.close()
+            return out + self._comments() + self._encoder.close()
         reply = self.given
         reply = reply if reply.model else reply.model_copy(update={"model": self._model})
         return jsontext.wire(self._codec.encode_reply(reply))
@@ -118,12 +137,12 @@ class Translation:
                 if isinstance(ruled, StreamError):
                     self.error = ruled.error
                     return bytes(out)
+                self.begun = self.begun or not isinstance(ruled, _OPENING)
                 self._given.add(ruled)
                 if self._streams and (self._counted or not isinstance(ruled, StreamUsage)):
                     out += self._encoder.feed(ruled)
         return bytes(out)
 
-    def _recovery_comment(self) -> bytes:
-        """Return the count that a whole reply has in its header, as a comment of the stream."""
-        recovered = self.rules.recovered
-        return f": x-agentlimit-recovered: {recovered}\n\n".encode() if recovered else b""
+    def _comments(self) -> bytes:
+        """Return the counts that a whole reply has in its headers, as comments of the stream."""
+        return "".join(f": {name}: {n}\n\n" for name, n in self.rules.marks.items()).encode()

@@ -32,6 +32,9 @@ from pytest_agentlimit.chat.messages import (
     WireError,
 )
 
+_LOOSE_PIECES = 64
+"""A piece of a few characters takes ten times their memory: so many are kept before they join."""
+
 
 @dataclass
 class _Part:
@@ -40,6 +43,11 @@ class _Part:
     name: str = ""
     signature: str | None = None
     pieces: list[str] = field(default_factory=list)
+
+    def add(self, piece: str) -> None:
+        self.pieces.append(piece)
+        if len(self.pieces) >= _LOOSE_PIECES:
+            self.pieces = ["".join(self.pieces)]
 
     def block(self) -> Block:
         text = "".join(self.pieces)
@@ -78,7 +86,7 @@ class ReplyAssembler:
                 self._parts.append(self._calls[index])
             case ToolCallDelta(index=index, fragment=fragment):
                 if index in self._calls:
-                    self._calls[index].pieces.append(fragment)
+                    self._calls[index].add(fragment)
             case StreamUsage(usage=usage, server=server):
                 self._count(usage, server)
             case StreamFinding(finding=finding):
@@ -110,7 +118,7 @@ class ReplyAssembler:
             return
         if not self._parts or self._parts[-1].kind != "text":
             self._parts.append(_Part("text"))
-        self._parts[-1].pieces.append(text)
+        self._parts[-1].add(text)
 
     def _thinking(self, text: str, signature: str | None) -> None:
         if not text and not signature:
@@ -119,7 +127,7 @@ class ReplyAssembler:
         if last is None or last.kind != "thinking" or last.signature:
             last = _Part("thinking")
             self._parts.append(last)
-        last.pieces.append(text)
+        last.add(text)
         last.signature = signature or None
 
     def _count(self, usage: Usage | None, server: ServerTimings | None) -> None:

@@ -23,6 +23,7 @@ def _refuse(constant: str) -> Any:
 
 _LENIENT = json.JSONDecoder()
 _STRICT = json.JSONDecoder(parse_constant=_refuse)
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def parse(text: str, *, strict: bool = False) -> tuple[Any, bool]:
@@ -36,7 +37,7 @@ def parse(text: str, *, strict: bool = False) -> tuple[Any, bool]:
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
     shallow = text.count("{") + text.count("[") <= MAX_DEPTH
-    if shallow and "\\u" not in text and not _LONE.search(text):
+    if shallow and "\\u" not in text and (text.isascii() or not _LONE.search(text)):
         return value, False
     return scrub(value)
 
@@ -52,11 +53,13 @@ def scrub(value: Any) -> tuple[Any, bool]:
 
 def _scrubbed(value: Any, seen: list[bool], room: int) -> Any:
     if isinstance(value, str):
+        if value.isascii():  # known without a search, and most of a request is
+            return value
         clean = _LONE.sub("\ufffd", value)
         if clean != value:
             seen.append(True)
         return clean
-    if not isinstance(value, dict | list):
+    if not isinstance(value, (dict, list)):
         return value
     if not room:
         raise ValueError(f"JSON nested deeper than {MAX_DEPTH} levels")
@@ -70,7 +73,7 @@ def _scrubbed(value: Any, seen: list[bool], room: int) -> Any:
 
 def dumps(value: Any) -> str:
     """Return `value` as compact JSON text, as every codec of this room writes arguments."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT.encode(value)
 
 
 def wire(value: Any) -> bytes:

@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import signal
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_agentlimit.errors import AgentLimitError, UsageProblem
+from pytest_agentlimit.units import duration_ms
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,6 +35,7 @@ class Tools(Enum):
 
     NATIVE = "native"
     STRIP = "strip"
+    EMULATE = "emulate"
 
 
 class System(Enum):
@@ -51,6 +55,26 @@ def bridge(
             "the model the client names.",
         ),
     ],
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Another model, asked when those before it fail; repeatable.",
+        ),
+    ] = None,
+    first_byte: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long an endpoint may be silent before it answers, such as 20s.",
+        ),
+    ] = None,
+    between_chunks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="How long it may be silent in the middle of an answer."
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8787,
     host: Annotated[
         str, typer.Option(help="Another address than this machine's needs --token.")
@@ -63,7 +87,11 @@ def bridge(
         ),
     ] = None,
     tools: Annotated[
-        Tools, typer.Option(help="strip: the model is offered none, whatever the client offers.")
+        Tools,
+        typer.Option(
+            help="strip: the model is offered none, whatever the client offers. emulate: it is "
+            "offered them in its prompt, and calls are read from its text."
+        ),
     ] = Tools.NATIVE,
     system: Annotated[
         System,
@@ -93,10 +121,8 @@ def bridge(
         typer.Option(metavar="FILE", help="An OpenClaw config; default: the one it would read."),
     ] = None,
 ) -> None:
-    """Serve one endpoint to Anthropic and OpenAI clients, until it is stopped with Ctrl-C."""
-    _need_the_extra()
-    from contextlib import ExitStack
-
+    """Serve an endpoint to Anthropic and OpenAI clients, until it is stopped with Ctrl-C."""
+    need_the_extra()
     from pytest_agentlimit.bridge.policy import Policy
     from pytest_agentlimit.bridge.serve import Bridge, upstream_spec
 
@@ -108,17 +134,35 @@ def bridge(
         max_body=_size(max_body),
         token=token or None,
     )
-    spec = upstream_spec(upstream, root=Path.cwd(), environ=os.environ, agent_config=agent_config)
+    limits = _deadlines(first_byte, between_chunks)
+    named = [
+        upstream_spec(name, root=Path.cwd(), environ=os.environ, agent_config=agent_config)
+        for name in (upstream, *(fallback or ()))
+    ]
     with ExitStack() as stack:
-        if spec.kind == "embedded":
-            from pytest_agentlimit.endpoints.embedded import start_embedded
+        specs = [_started(spec, stack) for spec in named]
+        specs = [
+            spec.model_copy(update={"deadlines": spec.deadlines.model_copy(update=limits)})
+            for spec in specs
+        ]
+        first, *others = specs
+        served = Bridge(
+            first, policy, others, host=host, port=port, capture=capture, grace_s=_GRACE_S
+        )
+        _serve(served, specs, policy)
 
-            spec = stack.enter_context(start_embedded(spec)).spec
-        served = Bridge(spec, policy, host=host, port=port, capture=capture, grace_s=_GRACE_S)
-        _serve(served, spec, policy)
+
+def _started(spec: EndpointSpec, stack: ExitStack) -> EndpointSpec:
+    """Return `spec` with its address, served until the stack is closed when it is embedded."""
+    if spec.kind != "embedded":
+        return spec
+    from pytest_agentlimit.endpoints.embedded import start_embedded
+
+    return stack.enter_context(start_embedded(spec)).spec
 
 
-def _need_the_extra() -> None:
+def need_the_extra() -> None:
+    """Raise UsageProblem, with the line that installs it, when what a bridge needs is not there."""
     for name in ("starlette", "uvicorn"):
         if importlib.util.find_spec(name) is None:
             raise UsageProblem(
@@ -136,11 +180,27 @@ def _size(text: str) -> int:
     return size
 
 
-def _serve(served: Bridge, spec: EndpointSpec, policy: Policy) -> None:
+def _deadlines(first_byte: str | None, between_chunks: str | None) -> dict[str, float]:
+    """Return the deadlines that were given, in seconds; UsageProblem for what is no duration."""
+    given = {
+        "first_byte_s": ("--first-byte", first_byte),
+        "between_chunks_s": ("--between-chunks", between_chunks),
+    }
+    limits = {}
+    for field, (option, text) in given.items():
+        try:
+            if text is not None:
+                limits[field] = duration_ms(text) / 1000
+        except ValueError as error:
+            raise UsageProblem(f"{option}: {error}") from None
+    return limits
+
+
+def _serve(served: Bridge, specs: Sequence[EndpointSpec], policy: Policy) -> None:
     _log_to_stderr()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        served.run(lambda: _greet(served, spec, policy))
+        served.run(lambda: _greet(served, specs, policy))
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
     finally:
@@ -161,16 +221,33 @@ def _log_to_stderr() -> None:
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
 
 
-def _greet(served: Bridge, spec: EndpointSpec, policy: Policy) -> None:
-    """Say where the bridge is, and whether its upstream answers yet."""
-    from pytest_agentlimit.endpoints.client import EndpointClient
-    from pytest_agentlimit.text import one_line
-
-    model = one_line(spec.model, 80) or "the client's model"
-    typer.echo(f"bridge at {served.url} to {one_line(spec.base_url)}, {spec.dialect}, {model}")
+def _greet(served: Bridge, specs: Sequence[EndpointSpec], policy: Policy) -> None:
+    """Say where the bridge is, who answers, and who of them does not answer yet."""
+    first, *others = specs
+    typer.echo(f"bridge at {served.url} to {_shown(first)}")
     key = "the token" if policy.token else "any key"
     typer.echo(f"  ANTHROPIC_BASE_URL={served.url}    with {key}")
     typer.echo(f"  OPENAI_BASE_URL={served.url}/v1")
+    for spec in others:
+        typer.echo(f"  falls back to {_shown(spec)}")
+    if others:
+        wait_s = first.deadlines.first_byte_s
+        typer.echo(f"  after {wait_s:g} s without a first byte (--first-byte), or an error")
+    for spec in specs:
+        _warn_if_down(spec)
+
+
+def _shown(spec: EndpointSpec) -> str:
+    from pytest_agentlimit.text import one_line
+
+    model = one_line(spec.model, 80) or "the client's model"
+    return f"{one_line(spec.base_url)}, {spec.dialect}, {model}"
+
+
+def _warn_if_down(spec: EndpointSpec) -> None:
+    from pytest_agentlimit.endpoints.client import EndpointClient
+    from pytest_agentlimit.text import one_line
+
     path = {"openai": "/models", "anthropic": "/v1/models", "ollama": "/api/tags"}[spec.dialect]
     impatient = spec.deadlines.model_copy(update={"first_byte_s": 3.0, "total_s": 3.0})
     try:

@@ -32,8 +32,8 @@ BudgetOption = Annotated[
     str, typer.Option(metavar="DURATION", help="How long each fault of the drill may last.")
 ]
 
-_WIDTH = 20
-_INDENT = " " * (_WIDTH + 5)
+WIDTH = 20
+INDENT = " " * (WIDTH + 5)
 
 
 class Asked(NamedTuple):
@@ -107,7 +107,7 @@ def drilled(
 
     try:
         with ExitStack() as stack:
-            fallbacks = [_served(other, stack) for other in _fallbacks(name, spec, wanted)]
+            fallbacks = [served(other, stack) for other in fallbacks_of(name, spec, wanted)]
             tell(_head(spec, fallbacks, wanted.budget_s))
             drill = run_drill(
                 [spec, *fallbacks],
@@ -115,13 +115,13 @@ def drilled(
                 tell=lambda found: tell(_found(found, fix_hints)),
             )
     except UsageProblem as problem:
-        tell([f"  ✗ {'drill':<{_WIDTH}} {one_line(str(problem), 1000)}"])
+        tell([f"  ✗ {'drill':<{WIDTH}} {one_line(str(problem), 1000)}"])
         return Drilled(None, str(problem))
     tell(_end(drill))
     return Drilled(drill)
 
 
-def _fallbacks(name: str, spec: EndpointSpec, wanted: Asked) -> list[EndpointSpec]:
+def fallbacks_of(name: str, spec: EndpointSpec, wanted: Asked) -> list[EndpointSpec]:
     """Return the endpoints that were named, else those that the OpenClaw config names."""
     from pytest_agentlimit.endpoints.openclaw import fallback_chain, open_config
     from pytest_agentlimit.endpoints.resolve import resolve
@@ -137,7 +137,7 @@ def _fallbacks(name: str, spec: EndpointSpec, wanted: Asked) -> list[EndpointSpe
     return fallback_chain(config, name)[1:] if config else []
 
 
-def _served(spec: EndpointSpec, stack: ExitStack) -> EndpointSpec:
+def served(spec: EndpointSpec, stack: ExitStack) -> EndpointSpec:
     """Return an endpoint that answers: an embedded one is served until `stack` ends."""
     if spec.kind != "embedded":
         return spec
@@ -159,35 +159,42 @@ def _head(spec: EndpointSpec, fallbacks: Sequence[EndpointSpec], budget_s: float
         f"  drill: a server with one fault stands in for {name}, and its fallbacks answer. Budget "
         f"{seconds(budget_s)} a fault, {seconds(longest_s(len(fallbacks), budget_s))} in all"
     )
-    yield f"{_INDENT}{name} is given up by its own deadlines: {_deadlines(spec.deadlines)}"
+    yield f"{INDENT}{name} is given up by its own deadlines: {deadlines_said(spec.deadlines)}"
 
 
-def _deadlines(limits: Deadlines) -> str:
+def deadlines_said(limits: Deadlines) -> str:
+    """Return all deadlines of an endpoint in words."""
     return (
         f"connect {limits.connect_s:g} s, first byte {limits.first_byte_s:g} s, "
         f"between chunks {limits.between_chunks_s:g} s, total {limits.total_s:g} s"
     )
 
 
-def _found(found: Warm | Row, fix_hints: bool) -> Iterator[str]:
-    """Yield the lines of one result."""
-    from pytest_agentlimit.endpoints.drill import Warm
+def warm_said(found: Warm) -> str:
+    """Return the line of a warm call."""
     from pytest_agentlimit.reports.numbers import duration
     from pytest_agentlimit.text import one_line
 
+    name = one_line(found.name, 80)
+    if found.useful_s is None:
+        return f"  ✗ {'warm-up':<{WIDTH}} {name}: {found.problem}"
+    first = duration(1000 * found.useful_s)
+    return f"  ✓ {'warm-up':<{WIDTH}} {name}: {first} to its first token, in no row"
+
+
+def _found(found: Warm | Row, fix_hints: bool) -> Iterator[str]:
+    """Yield the lines of one result."""
+    from pytest_agentlimit.endpoints.drill import Warm
+    from pytest_agentlimit.text import one_line
+
     if isinstance(found, Warm):
-        name = one_line(found.name, 80)
-        if found.useful_s is None:
-            yield f"  ✗ {'warm-up':<{_WIDTH}} {name}: {found.problem}"
-        else:
-            first = duration(1000 * found.useful_s)
-            yield f"  ✓ {'warm-up':<{_WIDTH}} {name}: {first} to its first token, in no row"
+        yield warm_said(found)
         return
-    yield f"  {'✓' if found.carried else '✗'} {found.fault:<{_WIDTH}} {_carried(found)}"
+    yield f"  {'✓' if found.carried else '✗'} {found.fault:<{WIDTH}} {_carried(found)}"
     if found.fix is not None:
-        yield f"{_INDENT}next: {one_line(found.fix.sentence, 400)}"
+        yield f"{INDENT}next: {one_line(found.fix.sentence, 400)}"
         if fix_hints and found.fix.line:
-            yield f"{_INDENT}line: {found.fix.line}"
+            yield f"{INDENT}line: {found.fix.line}"
 
 
 def _carried(row: Row) -> str:
@@ -207,7 +214,7 @@ def _carried(row: Row) -> str:
 def _end(drill: Drill) -> Iterator[str]:
     """Yield what is odd about the chain, and the sum of the rows."""
     for note in drill.notes:
-        yield f"  ? {'chain':<{_WIDTH}} {note}"
+        yield f"  ? {'chain':<{WIDTH}} {note}"
     if not drill.rows:
         yield "  drill: no fallback answered its first call, so nothing would carry the work"
         return

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 
 from pytest_agentlimit.chat.codecs import codec_for
+from pytest_agentlimit.chat.emulated_reply import emulated_reply
+from pytest_agentlimit.chat.emulation import emulated_request
 from pytest_agentlimit.chat.messages import ChatReply, ChatRequest
 from pytest_agentlimit.endpoints import failures
 from pytest_agentlimit.endpoints.curl import curl_command
@@ -56,8 +58,8 @@ class EndpointClient:
 
     `on_exchange` is called once for every call that was sent, whether it succeeded or failed.
     `transport` replaces the network; `clock` (seconds) and `sleep` replace time in tests.
-    `turnstile`, which may be set later, keeps calls of other processes away while one is timed;
-    `known_faults` refuses what the engine cannot do and marks what it does wrong.
+    `turnstile` keeps calls of other processes away while one is timed; it and `on_exchange` may be
+    set later. `known_faults` refuses what the engine cannot do and marks what it does wrong.
     """
 
     known_faults: KnownFaults | None = None
@@ -76,7 +78,7 @@ class EndpointClient:
         self.turnstile = turnstile
         self._base = spec.base_url.rstrip("/")
         self._codec = codec_for(spec.dialect)
-        self._on_exchange = on_exchange
+        self.on_exchange = on_exchange
         self._clock = clock
         self._sleep = sleep
         request_headers(spec)  # odd headers are refused here, not in the first call
@@ -93,6 +95,18 @@ class EndpointClient:
     def __repr__(self) -> str:
         return f"<EndpointClient {self.spec.dialect} {self._base} {self.spec.model!r}>"
 
+    def at(self, base_url: str, **changes: Any) -> EndpointClient:
+        """Return a client of the same model at another address, with this one's observer and turns.
+
+        `changes` are those of its spec. Its key and its headers are for its own address, and are
+        not sent to that one.
+        """
+        place: dict[str, Any] = {"base_url": base_url, "api_key_env": None, "headers": {}}
+        spec = self.spec.model_copy(update={"kind": "remote", **place, **changes})
+        there = EndpointClient(spec, on_exchange=self.on_exchange, turnstile=self.turnstile)
+        there.known_faults = self.known_faults
+        return there
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._http.close()
@@ -102,21 +116,28 @@ class EndpointClient:
 
         The reply carries its timing, the bytes as they came (bounded) and a curl command. Raises
         an EndpointError that says how the call failed, or UsageProblem before anything is sent.
+        Where the endpoint's tools are emulated, the reply has the calls that were made out in its
+        text; the bytes and the command are those of what was really sent.
         """
         request = complete_request(self.spec, request)
         if self.known_faults:
             self.known_faults.before(request)
-        body = json.dumps(self._codec.encode_request(request))
+        emulated = self.spec.tools == "emulate"
+        asked = self._emulated(request) if emulated else request
+        body = json.dumps(self._codec.encode_request(asked))
         api_key(self.spec)  # a missing variable is said before the clock starts
         turn = self.turnstile.turn() if self.turnstile else Turn()
         try:
             with turn:
                 watch = Stopwatch(self._clock)  # after the wait, which is not the server's time
-                reply = self._send_with_retries(request, body, watch)
+                reply = self._send_with_retries(asked, body, watch)
         except EndpointError as error:
+            if emulated and error.partial:
+                error.partial = emulated_reply(request, error.partial)
             timing = error.partial.timing if error.partial else watch.timing()
             self._report(watch, turn, request=request, error=error, timing=timing)
             raise
+        reply = emulated_reply(request, reply) if emulated else reply
         if self.known_faults:
             reply = self.known_faults.after(request, reply)
         self._report(watch, turn, request=request, reply=reply, timing=reply.timing)
@@ -311,8 +332,14 @@ class EndpointClient:
         dressed = {"timing": timing, "raw": reader.raw.kept(), "curl": curl}
         return Redactor(self.spec).reply(reply.model_copy(update=dressed))
 
+    def _emulated(self, request: ChatRequest) -> ChatRequest:
+        asked = emulated_request(request)
+        if self.known_faults and self.known_faults.knows("schema_refused"):
+            return asked.model_copy(update={"json_schema": None})  # the prompt has to do alone
+        return asked
+
     def _report(self, watch: Stopwatch, turn: Turn, **outcome: Any) -> None:
-        if self._on_exchange is not None:
+        if self.on_exchange is not None:
             exchange = Exchange(
                 **outcome,
                 started=watch.started,
@@ -322,7 +349,7 @@ class EndpointClient:
                 inflight_start=turn.inflight_start,
                 inflight_end=turn.inflight_end,
             )
-            self._on_exchange(exchange)
+            self.on_exchange(exchange)
 
 
 class KeyAuth(httpx.Auth):

@@ -120,16 +120,10 @@ def run_drill(
     seconds. Raises UsageProblem without a fallback, or for one that cannot be sent anything.
     """
     primary = chain[0]
-    fallbacks, notes = _others(chain)
-    if not fallbacks:
-        why = "".join(f" ({note})" for note in notes)
-        raise UsageProblem(
-            f"no fallback: nothing would carry the work{why}. Next: name one with --fallback, or "
-            "name an agent of an OpenClaw config (agent:ID, openclaw:primary) that has fallbacks"
-        )
+    fallbacks, notes = others_of(chain)
     warm, rows = [], []
     for spec in fallbacks:
-        warm.append(_warmed(spec, budget_s))
+        warm.append(warmed(spec, budget_s))
         tell(warm[-1])
     if any(one.problem is None for one in warm):
         for fault in FAULTS:
@@ -146,8 +140,11 @@ def run_drill(
     )
 
 
-def _others(chain: Sequence[EndpointSpec]) -> tuple[list[EndpointSpec], tuple[str, ...]]:
-    """Return the fallbacks that are not the primary again, and what is odd about the chain."""
+def others_of(chain: Sequence[EndpointSpec]) -> tuple[list[EndpointSpec], tuple[str, ...]]:
+    """Return the fallbacks that are not the primary again, and what is odd about the chain.
+
+    Raises UsageProblem when none is left.
+    """
     primary, kept, notes = chain[0], [], []
     for spec in chain[1:]:
         name = one_line(spec.name, 80)
@@ -160,6 +157,12 @@ def _others(chain: Sequence[EndpointSpec]) -> tuple[list[EndpointSpec], tuple[st
         kept.append(spec)
         if same_server:
             notes.append(f"{name} is on the primary's own server: when that is down, so is it")
+    if not kept:
+        why = "".join(f" ({note})" for note in notes)
+        raise UsageProblem(
+            f"no fallback: nothing would carry the work{why}. Next: name one with --fallback, or "
+            "name an agent of an OpenClaw config (agent:ID, openclaw:primary) that has fallbacks"
+        )
     return kept, tuple(notes)
 
 
@@ -173,11 +176,12 @@ def _question(nonce: str) -> ChatRequest:
     )
 
 
-def _warmed(spec: EndpointSpec, budget_s: float) -> Warm:
+def warmed(spec: EndpointSpec, budget_s: float) -> Warm:
+    """Return how the first call to a fallback went; it takes no more than `budget_s` seconds."""
     went = _sent([spec], _question("warm-up"), budget_s)
     if went.reply is None:
         return Warm(name=spec.name, problem=one_line(str(went.failed[0][1]), 400))
-    return Warm(name=spec.name, useful_s=round(_useful_s(went.reply), 3))
+    return Warm(name=spec.name, useful_s=round(useful_s(went.reply), 3))
 
 
 class _Outcome(NamedTuple):
@@ -202,7 +206,7 @@ def _row(
     fault: str, primary: EndpointSpec, fallbacks: Sequence[EndpointSpec], budget_s: float
 ) -> Row:
     request = _question(fault)
-    with _stand_in(primary, fault, request) as broken:
+    with stand_in(primary, fault) as broken:
         went = _sent([broken, *fallbacks], request, budget_s)
     reply, failed = went.reply, went.failed
     lost_s = sum(attempt.seconds for attempt, _ in failed)
@@ -213,11 +217,11 @@ def _row(
         carried=reply is not None,
         served_by=went.attempts[-1].name if reply else None,
         answer=None if reply is None else "call" if reply.tool_calls else "text",
-        useful_s=round(lost_s + _useful_s(reply), 3) if reply else None,
+        useful_s=round(lost_s + useful_s(reply), 3) if reply else None,
         total_s=round(went.total_s, 3),
         lost_attempts=len(failed),
         lost_s=round(lost_s, 3),
-        lost_tokens_estimate=sum(_tokens(error.partial) for _, error in failed),
+        lost_tokens_estimate=sum(tokens_of(error.partial) for _, error in failed),
         problem=_problem(went, budget_s),
         fix=_fix(fault, primary, went, budget_s),
     )
@@ -234,16 +238,20 @@ def _sent(chain: Sequence[EndpointSpec], request: ChatRequest, budget_s: float) 
 
 
 @contextmanager
-def _stand_in(primary: EndpointSpec, fault: str, request: ChatRequest) -> Iterator[EndpointSpec]:
-    """Yield the primary with its place taken by a server that has `fault`; it never gets a key."""
+def stand_in(primary: EndpointSpec, fault: str, *, leak: str = _LEAK) -> Iterator[EndpointSpec]:
+    """Yield the primary with its place taken by a server that has `fault`; it never gets a key.
+
+    The server streams. `leak` is the text of its leaked call, to a tool that must be offered.
+    """
     if fault == "refused":
         # Bound and not listening: connections are refused, and nobody else can take the port.
         with socket.socket() as deaf:
             deaf.bind(("127.0.0.1", 0))
             yield _placed(primary, deaf.getsockname()[1])
         return
-    scripted = _script(fault, primary.deadlines)
-    server = LoopbackServer(lambda *_: played(scripted, request, primary.dialect, primary.model))
+    scripted = _script(fault, primary.deadlines, leak)
+    asked = ChatRequest(model=primary.model, messages=())
+    server = LoopbackServer(lambda *_: played(scripted, asked, primary.dialect, primary.model))
     try:
         yield _placed(primary, server.port)
     finally:
@@ -256,7 +264,7 @@ def _placed(primary: EndpointSpec, port: int) -> EndpointSpec:
     return primary.model_copy(update={**place, "api_key_env": None, "headers": {}})
 
 
-def _script(fault: str, limits: Deadlines) -> Scripted:
+def _script(fault: str, limits: Deadlines, leak: str) -> Scripted:
     """Return what the stand-in does; its pieces are of four characters, which count as a token."""
     gap_s = min(_SLOW_GAP_S, limits.first_byte_s / 3, limits.between_chunks_s / 3)
     error = WireError(status=500, kind="server_error", message="the drill's own error")
@@ -267,18 +275,18 @@ def _script(fault: str, limits: Deadlines) -> Scripted:
         "cut stream": Scripted(
             blocks=(TextBlock(text=_BEGINNING),), piece_chars=4, cut_after=_CUT_AFTER
         ),
-        "leaked call": Scripted(blocks=(TextBlock(text=_LEAK),)),
+        "leaked call": Scripted(blocks=(TextBlock(text=leak),)),
     }[fault]
 
 
-def _useful_s(reply: ChatReply) -> float:
+def useful_s(reply: ChatReply) -> float:
     """Return the seconds to the first text or tool call; where thoughts hide it, the end."""
     timing = reply.timing
     marks = [timing.first_tool_s, None if reply.thinking else timing.ttft_s]
     return min((mark for mark in marks if mark is not None), default=timing.total_s)
 
 
-def _tokens(partial: object) -> int:
+def tokens_of(partial: object) -> int:
     """Return about how many tokens a reply has that was given up; 0 when nothing had come."""
     if not isinstance(partial, ChatReply):
         return 0

@@ -204,7 +204,7 @@ def _asked(
     reply: ChatReply | None = None
     error: EndpointError | None
     try:
-        reply = _bounded(client, left_s).send(own)
+        reply = bounded(client, left_s).send(own)
         error = shortfall(reply, own)
     except EndpointError as failure:
         error = failure
@@ -212,7 +212,7 @@ def _asked(
     return (reply if error is None else None), attempt
 
 
-def _bounded(client: EndpointClient, left_s: float) -> EndpointClient:
+def bounded(client: EndpointClient, left_s: float) -> EndpointClient:
     """Return `client` with at most `left_s` seconds for a call: a copy, on the same connections."""
     left_s = round(left_s, 3)  # it is shown in messages
     limits = Deadlines(**{name: min(value, left_s) for name, value in client.spec.deadlines})

@@ -60,6 +60,10 @@ class KnownFaults:
             if needs is not None and needs(request):
                 self._refuse(fault)
 
+    def knows(self, code: str) -> bool:
+        """Return whether a fault was seen."""
+        return any(fault.code == code for fault in self._faults)
+
     def after(self, request: ChatRequest, reply: ChatReply) -> ChatReply:
         """Return `reply`, with a finding for every known fault that it shows."""
         shown = [_finding(fault) for fault in self._faults if self._shows(fault, request, reply)]

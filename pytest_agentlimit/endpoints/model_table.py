@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -54,6 +54,7 @@ class _Table(Frozen):
     retries: Annotated[int, Field(ge=0)] = 0
     headers: dict[str, str] = Field(default_factory=dict)
     gguf: str | None = None
+    tools: Literal["native", "emulate"] = "native"
 
 
 def spec_from_table(name: str, table: Any, *, where: str, folder: Path) -> EndpointSpec:
@@ -99,6 +100,7 @@ def _spec(name: str, table: _Table, place: str, where: str, folder: Path) -> End
         max_inflight=table.max_inflight,
         watts=table.watts,
         gguf=_weights(table.gguf, folder),
+        tools=table.tools,
     )
 
 

@@ -38,9 +38,10 @@ _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,200})", re.IGNORECASE)
 
 
 class RawLog:
-    """The first and last 64 KB of a body, as evidence."""
+    """The first and last 64 KB of a body, as evidence; its `size` only, unless `keep`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = True) -> None:
+        self._keep = keep
         self._head = bytearray()
         self._tail = bytearray()
         self.size = 0
@@ -48,6 +49,8 @@ class RawLog:
     def add(self, chunk: bytes) -> None:
         """Keep what fits of `chunk`."""
         self.size += len(chunk)
+        if not self._keep:
+            return
         room = max(0, _KEPT - len(self._head))
         self._head += chunk[:room]
         self._tail += chunk[room:]
@@ -66,7 +69,8 @@ class ReplyReader:
 
     `on_event` is given each event of a streamed reply as soon as it is read. `ttft_s` and
     `first_tool_s` are the marks of the first content and tool delta. `complete` is
-    True when the reply's own end was seen, however the connection goes on.
+    True when the reply's own end was seen, however the connection goes on. `raw` holds the bytes
+    for whoever shows them; a bridge, with many long replies at once, does not.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class ReplyReader:
         content_type: str,
         redact: Redactor,
         on_event: Callable[[StreamEvent], None] = lambda event: None,
+        *,
+        keep_raw: bool = True,
     ) -> None:
         self._spec = spec
         self._request = request
@@ -87,7 +93,7 @@ class ReplyReader:
         self._assembler = ReplyAssembler()
         self._form: Literal["stream", "whole"] | None = None
         self._buffer = bytearray()
-        self.raw = RawLog()
+        self.raw = RawLog(keep=keep_raw)
         self.ttft_s: float | None = None
         self.first_tool_s: float | None = None
         self.complete = False

@@ -85,7 +85,7 @@ def config_tables(root: Path) -> dict[str, tuple[str, Any]]:
     """
     tables: dict[str, tuple[str, Any]] = {}
     for file in CONFIG_FILES:
-        for name, table in _tables_of(root / file).items():
+        for name, table in tables_in(root / file, "models").items():
             if name in tables:
                 raise UsageProblem(
                     f"the model {one_line(name)!r} is in {tables[name][0]} and in {file}: keep one"
@@ -184,8 +184,12 @@ _RULES: tuple[Callable[[_Search], EndpointSpec | None], ...] = (
 )
 
 
-def _tables_of(path: Path) -> dict[str, Any]:
-    """Return the model tables of one file; {} when there is no file or no table in it."""
+def tables_in(path: Path, kind: str) -> dict[str, Any]:
+    """Return the tables [tool.agentlimit.`kind`.NAME] of one file; {} when there is none.
+
+    In agentlimit.toml they may be called [`kind`.NAME] too. Raises UsageProblem for a file that
+    cannot be read, is no TOML, or has something else there.
+    """
     try:
         data: Any = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -196,9 +200,9 @@ def _tables_of(path: Path) -> dict[str, Any]:
         raise UsageProblem(f"{path.name} is not UTF-8 text ({error.reason})") from None
     except OSError as error:
         raise UsageProblem(f"cannot read {path.name}: {error.strerror}") from None
-    tables = _table_at(data, ("tool", "agentlimit", "models"), path.name)
+    tables = _table_at(data, ("tool", "agentlimit", kind), path.name)
     if path.name == "agentlimit.toml":
-        tables = {**_table_at(data, ("models",), path.name), **tables}
+        tables = {**_table_at(data, (kind,), path.name), **tables}
     return tables
 
 
@@ -206,7 +210,7 @@ def _table_at(data: Any, keys: tuple[str, ...], file: str) -> dict[str, Any]:
     for key in keys:
         data = data.get(key, {}) if isinstance(data, dict) else data
     if not isinstance(data, dict):
-        raise UsageProblem(f"{file}: [{'.'.join(keys)}] must be a table of model tables")
+        raise UsageProblem(f"{file}: [{'.'.join(keys)}] must be a table of tables")
     return data
 
 

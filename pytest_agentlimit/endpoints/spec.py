@@ -52,3 +52,8 @@ class EndpointSpec(Frozen):
     `base_url` is filled in when it has started.
     """
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    tools: Literal["native", "emulate"] = "native"
+    """`emulate`: for a server or model without tool calling. Tools are declared in the prompt and
+    calls read from the text, strictly (chat/emulation.py); a call's `first_tool_s` is then None,
+    and its `ttft_s` that of the JSON it was written in.
+    """

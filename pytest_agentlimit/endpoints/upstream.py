@@ -34,6 +34,8 @@ _KEEPALIVE_S = 4.0
 """Less than the 5 s and more after which servers close idle connections."""
 _SETTLE_S = 0.25
 """How long the end of the transport is waited for once the reply itself is complete."""
+_HUNG: Expiry = "hung"
+_STALLED: Expiry = "stalled"
 
 T = TypeVar("T")
 
@@ -41,21 +43,26 @@ T = TypeVar("T")
 class UpstreamAnswer:
     """An answer at its headers, status 2xx; `content_type` is what the server calls it."""
 
-    def __init__(self, upstream: Upstream, response: httpx.Response, end: float) -> None:
+    def __init__(self, upstream: Upstream, response: httpx.Response, asked: float) -> None:
         self.content_type: str = response.headers.get("content-type", "")
         self._upstream = upstream
         self._response = response
         self._chunks = response.aiter_bytes()
-        self._end = end
+        limits = upstream.spec.deadlines
+        self._first_due = asked + limits.first_byte_s
+        self._end = asked + limits.total_s
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes as they come. EndpointError when they stop before their end."""
+        """Yield the bytes as they come. EndpointError when they stop before their end.
+
+        Headers are not the first byte: many servers send them before they read the prompt.
+        """
         spec = self._upstream.spec
-        pause_s = spec.deadlines.between_chunks_s
+        limit_s, kind = self._first_due - asyncio.get_running_loop().time(), _HUNG
         while True:
             try:
                 work = anext(self._chunks, b"")
-                chunk = await self._upstream.within(work, pause_s, self._end, "stalled")
+                chunk = await self._upstream.within(work, limit_s, self._end, kind)
             except httpx.DecodingError:
                 raise failures.garbled(spec) from None
             except httpx.TransportError as error:
@@ -63,6 +70,7 @@ class UpstreamAnswer:
             if not chunk:
                 return
             yield chunk
+            limit_s, kind = spec.deadlines.between_chunks_s, _STALLED
 
     async def settle(self) -> None:
         """Read what follows a complete reply, so that the connection can be used again."""
@@ -98,10 +106,11 @@ class Upstream:
         A block that is left early, or cancelled, ends the request at the server too. Raises
         EndpointError, for a status of 300 and above as well, and UsageProblem for a missing key.
         """
-        end = asyncio.get_running_loop().time() + self.spec.deadlines.total_s
+        asked = asyncio.get_running_loop().time()
+        end = asked + self.spec.deadlines.total_s
         response = await self._open("POST", self._base + path, body, end)
         try:
-            yield UpstreamAnswer(self, response, end)
+            yield UpstreamAnswer(self, response, asked)
         finally:
             await response.aclose()
 

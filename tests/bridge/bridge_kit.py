@@ -176,7 +176,8 @@ class Gate:
             connection.settimeout(30)
             with suppress(TimeoutError):
                 with suppress(ConnectionError):
-                    connection.recv(1)  # returns when the other side closes
+                    while connection.recv(65_536):  # until the other side closes
+                        pass
                 self.left.set()
 
     def _talk(self, connection: socket.socket) -> None:

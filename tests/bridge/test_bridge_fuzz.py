@@ -146,7 +146,7 @@ def upstream_bytes(draw: st.DrawFn) -> tuple[Dialect, list[bytes]]:
 def told(dialect: Dialect, pieces: list[bytes], *, recover: bool) -> bytes:
     """What an Anthropic client gets in its stream, as an exchange sends it."""
     spec = EndpointSpec(name="up", dialect=dialect, base_url="http://up", model="m")
-    rules = Rules(REQUEST, prompt_tokens=1, recover=recover)
+    rules = Rules(REQUEST, prompt_tokens=lambda: 1, leaks="recover" if recover else "pass")
     kind = TYPES.get(dialect, "text/event-stream")
     translation = Translation(spec, REQUEST, "anthropic", rules, kind)
     out = b""
@@ -197,7 +197,7 @@ def test_any_whole_reply_gives_a_message_or_an_error(
     dialect, body = sent
     asked = REQUEST.model_copy(update={"stream": streamed})
     spec = EndpointSpec(name="up", dialect=dialect, base_url="http://up", model="m")
-    rules = Rules(asked, prompt_tokens=1)
+    rules = Rules(asked, prompt_tokens=lambda: 1)
     translation = Translation(spec, asked, "anthropic", rules, "application/json")
     try:
         out = translation.feed(body, 0.0) + translation.finish()

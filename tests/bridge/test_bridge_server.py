@@ -18,6 +18,7 @@ from pytest_agentlimit.testing import (
     endless,
     hang,
     html,
+    http_error,
     say,
 )
 
@@ -84,6 +85,24 @@ def test_a_body_that_is_no_request(stage: Stage, path: str, body: bytes, word: s
     assert error["type"] == "invalid_request_error"
     assert word in error["message"]
     assert "\n" not in error["message"]
+
+
+def test_what_is_wrong_is_said_in_the_openai_shape_too(stage: Stage) -> None:
+    path = "/v1/chat/completions"
+    for body, status, word in [
+        (b"{", 400, "not JSON"),
+        (b'{"model": "m"}', 400, "at least one message"),
+        (b" " * 50_000_000, 413, "larger than 32,000,000 bytes"),
+    ]:
+        response = stage.http.post(path, content=body)
+        assert response.status_code == status
+        error = response.json()["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", status)
+        assert word in error["message"]
+    stage.next = http_error(404, "the model m does not exist")
+    unknown = stage.chat()
+    assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")
+    assert "does not exist" in unknown.json()["error"]["message"]
 
 
 def test_unknown_keys_and_betas_are_accepted(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import socket
 import threading
 
@@ -11,7 +12,7 @@ from bridge_kit import HI, SSE, Gate, Stage, chunk, events_of, raw, request_byte
 
 from pytest_agentlimit.bridge import exchange
 from pytest_agentlimit.bridge.serve import Bridge
-from pytest_agentlimit.testing import ScriptedEndpoint, anthropic_grammar, call, say
+from pytest_agentlimit.testing import ScriptedEndpoint, anthropic_grammar, call, hang, say
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -91,6 +92,28 @@ def test_nothing_is_left_when_it_stops() -> None:
         assert stage.upstream.connections == 1
     assert {one.name for one in threading.enumerate()} <= before
     assert len(process.net_connections()) == sockets
+
+
+def test_clients_that_come_and_go_leave_nothing_behind() -> None:
+    process = psutil.Process()
+    sockets, threads = len(process.net_connections()), threading.active_count()
+    left: queue.Queue[bool] = queue.Queue()
+    with (
+        ScriptedEndpoint([hang()]) as upstream,
+        Bridge(
+            upstream.endpoint(), observe=lambda seen: left.put(seen.record.client_left)
+        ) as bridge,
+    ):
+        for number in range(40):
+            with socket.create_connection(("127.0.0.1", bridge.port)) as client:
+                if number % 2:
+                    client.sendall(request_bytes("/v1/messages", stream=True))
+                elif number % 4:
+                    client.sendall(request_bytes("/v1/messages")[:-9])
+        told = [left.get(timeout=20) for _ in range(30)]
+    assert told == [True] * 30
+    assert len(process.net_connections()) <= sockets
+    assert threading.active_count() <= threads
 
 
 def test_a_reply_under_way_is_told_that_the_bridge_stops() -> None:

@@ -6,17 +6,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 from pytest_agentlimit.cli import main
-from pytest_agentlimit.testing import ScriptedEndpoint, say
+from pytest_agentlimit.testing import ScriptedEndpoint, hang, say
 
-HI = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+Asked = Callable[[str, bool], str]
+HI: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 9,
+    "messages": [{"role": "user", "content": "hi"}],
+}
+HUNG_ONCE = ("hung", "circuit_open", "circuit_open")
 
 
 def failed(
@@ -45,6 +54,11 @@ def test_what_cannot_work_is_said_in_one_line(
         assert "capture" in failed(
             monkeypatch, capsys, *upstream, "--port", "0", "--capture", nowhere
         )
+        wait = failed(monkeypatch, capsys, *upstream, "--first-byte", "20")
+        assert '--first-byte: "20" has no unit: write "20s" or "20ms"' in wait
+        pause = failed(monkeypatch, capsys, *upstream, "--between-chunks", "soon")
+        assert "--between-chunks" in pause
+        assert "no address" in failed(monkeypatch, capsys, *upstream, "--fallback", "null:parrot")
     assert "no address" in failed(monkeypatch, capsys, "--upstream", "null:parrot")
 
 
@@ -108,3 +122,65 @@ def test_an_upstream_that_is_down_is_a_warning(tmp_path: Path) -> None:
         assert warning.startswith("warning: ")
         assert "It may come up later" in warning
         assert httpx.post(f"{url}/v1/messages", json=HI).status_code == 502
+
+
+def ask_claude(url: str, streamed: bool) -> str:
+    with anthropic.Anthropic(base_url=url, api_key="k", max_retries=0) as client:
+        given: dict[str, Any] = {**HI, "max_tokens": 64}
+        if not streamed:
+            message = client.messages.create(**given)
+        else:
+            with client.messages.stream(**given) as events:
+                message = events.get_final_message()
+    (block,) = message.content
+    return str(block.text)
+
+
+def ask_gpt(url: str, streamed: bool) -> str:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
+        given: dict[str, Any] = {"model": "m", "messages": HI["messages"]}
+        if streamed:
+            chunks = client.chat.completions.create(**given, stream=True)
+            return "".join(one.choices[0].delta.content or "" for one in chunks if one.choices)
+        return str(client.chat.completions.create(**given).choices[0].message.content)
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize(("first", "second"), [(ask_claude, ask_gpt), (ask_gpt, ask_claude)])
+def test_a_primary_that_hangs_costs_one_request_a_wait(
+    tmp_path: Path, first: Asked, second: Asked, streamed: bool
+) -> None:
+    with (
+        ScriptedEndpoint([hang()], model="big") as primary,
+        ScriptedEndpoint([say("From the fallback.")], dialect="anthropic", model="small") as other,
+    ):
+        arguments = ["--upstream", primary.spec, "--fallback", other.spec]
+        waits = ["--first-byte", "1s", "--between-chunks", "9s", "--capture", "wire.jsonl"]
+        with running(tmp_path, *arguments, *waits) as (process, url):
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"  falls back to {other.url}, anthropic, small\n"
+            for ask in (first, second, first):
+                assert ask(url, streamed) == "From the fallback."
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    records = [json.loads(line) for line in (tmp_path / "wire.jsonl").read_text().splitlines()]
+    ways = [[(one["name"], one["kind"]) for one in record["attempts"]] for record in records]
+    assert ways == [[("big", kind), ("small", None)] for kind in HUNG_ONCE]
+    assert [record["served_by"] for record in records] == ["small"] * 3
+    assert [record["status"] for record in records] == [200] * 3
+    assert len(primary.chat_requests) == 1
+    assert "served by small (big hung)" in err
+    assert "served by small (big circuit_open)" in err
+
+
+def test_a_fallback_that_is_down_is_a_warning(tmp_path: Path) -> None:
+    with ScriptedEndpoint([say("x")]) as gone:
+        spec = f"openai+{gone.url}"
+    with (
+        ScriptedEndpoint([say("x")]) as server,
+        running(tmp_path, "--upstream", server.spec, "--fallback", spec) as (process, url),
+    ):
+        assert process.stderr is not None
+        assert f"{gone.url} refused the connection" in process.stderr.readline()
+        assert httpx.post(f"{url}/v1/messages", json=HI).status_code == 200

@@ -56,11 +56,12 @@ async def read(upstream: Upstream) -> bytes:
         (http_error(503), Deadlines()),
         (http_error(302, location="/elsewhere"), Deadlines()),
         (hang(), SOON_HUNG),
+        (say("a long story", stall_after=0), SOON_HUNG),
         (drop(), Deadlines()),
         (say("a long story", piece_chars=2, stall_after=2), SOON_STALLED),
         (say("a long story", piece_chars=2, cut_after=2), Deadlines()),
     ],
-    ids=["400", "404", "429", "503", "302", "hang", "drop", "stall", "cut"],
+    ids=["400", "404", "429", "503", "302", "hang", "headers", "drop", "stall", "cut"],
 )
 def test_failures_are_those_of_the_sync_client(reply: Scripted, limits: Deadlines) -> None:
     with ScriptedEndpoint([reply]) as server:

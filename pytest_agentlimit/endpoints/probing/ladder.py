@@ -74,6 +74,8 @@ def run_ladder(
     a client or an address of their own.
     """
     limits = budget or Budget()
+    # What the server makes of real tools is asked also where a run will not offer it any.
+    spec = spec.model_copy(update={"tools": "native"})
     facts: dict[str, Any] = {**dict.fromkeys(_FACTS), "findings": []}
     facts["context_declared"] = spec.context_window
     with nullcontext(client) if client else open_client(spec) as opened:
