@@ -109,6 +109,9 @@ class StreamFailure(EndpointError):
 class ExpectationFailed(AgentLimitError, AssertionError):
     """An expectation of a check was not met; `blame` says by whom."""
 
+    about_reply: ClassVar[bool] = True
+    """Whether the blame was read from one reply; else all replies of a trial tell it."""
+
     def __init__(self, message: str, *, blame: Blame = "model") -> None:
         super().__init__(message)
         self.blame: Blame = blame

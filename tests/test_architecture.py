@@ -20,9 +20,12 @@ ROOMS: dict[str, set[str]] = {
     "runs": {"measure", "chat"},
     "reports": {"runs", "measure"},
     "testing": {"chat", "scripted", "endpoints"},
-    "plugin": {"chat", "measure", "endpoints", "agents", "ladders", "runs", "reports", "cli"},
+    "plugin": {
+        *("chat", "measure", "endpoints", "agents", "ladders", "runs", "reports", "harness", "cli")
+    },
     "bridge": {"chat", "endpoints"},
-    "cli": {"chat", "measure", "endpoints", "agents", "runs", "reports", "bridge"},
+    "harness": {"chat", "scripted", "endpoints", "agents", "bridge"},
+    "cli": {"chat", "measure", "endpoints", "agents", "runs", "reports", "bridge", "harness"},
 }
 THIRD_PARTY: dict[str, set[str]] = {
     "chat": {"pydantic", "jsonschema", "referencing"},
@@ -44,6 +47,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "testing": set(),
     "plugin": {"pytest", "pluggy"},
     "bridge": {"pydantic", "starlette", "uvicorn"},
+    "harness": {"pydantic"},
     "cli": {"typer", "rich"},
 }
 ALIASES = {

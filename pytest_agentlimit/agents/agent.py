@@ -19,7 +19,7 @@ from .calls import RESULT_LIMIT, carry_out
 from .history import History
 from .shape import agent_shape, decoy_names
 from .tools import as_tools
-from .transcript import Step, StoppedBecause, Transcript
+from .transcript import Step, Transcript, why_stopped
 
 Shape = Literal["bare", "agent"]
 SEEDS = 2**31
@@ -121,7 +121,7 @@ class Agent:
         unavailable = decoy_names() if self.shape == "agent" else frozenset()
         while len(steps) < max_steps:
             reply = self._converse(history, system, offered)
-            stopped = _why_stopped(reply)
+            stopped = why_stopped(reply)
             if stopped:
                 return Transcript(steps=(*steps, Step(reply=reply)), stopped_because=stopped)
             calls = history.add_reply(reply)
@@ -170,19 +170,6 @@ class Chat:
         history.add_reply(reply)
         self._history = history
         return reply
-
-
-def _why_stopped(reply: ChatReply) -> StoppedBecause | None:
-    """Return why a run ends with this reply, or None when it has calls to run."""
-    if reply.truncated:
-        return "truncated"
-    if reply.tool_calls:
-        return None
-    if reply.leaked_calls:
-        return "leaked_call"
-    if reply.stop_reason == "refusal":
-        return "refused"
-    return "answered" if reply.text.strip() else "empty"
 
 
 def _tool_choice(choice: str | None, tools: tuple[Tool, ...]) -> ToolChoice | None:

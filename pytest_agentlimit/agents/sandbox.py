@@ -16,7 +16,6 @@ import functools
 import json
 import os
 import secrets
-import selectors
 import shutil
 import signal
 import socket
@@ -31,9 +30,10 @@ from pydantic import Field
 
 from pytest_agentlimit.chat.messages import Frozen
 
+from .processes import BoundedOutput, drain, remove_folder
+
 CHILD = Path(__file__).with_name("_sandbox_child.py")
 PROBE = Path(__file__).with_name("_sandbox_probe.py")
-TICK_S = 0.05
 PROTECTIONS = (
     *("time", "memory", "processes", "file_size"),
     *("network", "filesystem", "environment"),
@@ -69,26 +69,6 @@ class SandboxResult(Frozen):
     def ok(self) -> bool:
         """True when the program ended by itself with exit code 0."""
         return self.exit_code == 0
-
-
-class _Output:
-    """The first and the last bytes of a stream of any length."""
-
-    def __init__(self, limit: int) -> None:
-        self.half = (limit + 1) // 2
-        self.head, self.tail, self.total = bytearray(), bytearray(), 0
-
-    def add(self, chunk: bytes) -> None:
-        self.total += len(chunk)
-        room = self.half - len(self.head)
-        self.head += chunk[:room]
-        self.tail += chunk[room:]
-        del self.tail[: -self.half]
-
-    def text(self) -> str:
-        cut = self.total - len(self.head) - len(self.tail)
-        gap = f"\n[… {cut} bytes cut …]\n".encode() if cut else b""
-        return (bytes(self.head) + gap + bytes(self.tail)).decode("utf-8", "replace")
 
 
 def run_python(
@@ -127,7 +107,7 @@ class _Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _remove(self.scratch)
+        remove_folder(self.scratch)
 
     def run(self, argv: list[str], stdin: str) -> SandboxResult:
         """Return what `argv` did, whatever it was; nothing of it is left when this returns."""
@@ -190,14 +170,14 @@ class _Job:
     ) -> tuple[str, str, int | None]:
         assert process.stdout is not None
         assert process.stderr is not None
-        outputs: dict[IO[bytes], _Output] = {
-            process.stdout: _Output(self.limits.output_bytes),
-            process.stderr: _Output(self.limits.output_bytes),
+        outputs: dict[IO[bytes], BoundedOutput] = {
+            process.stdout: BoundedOutput(self.limits.output_bytes),
+            process.stderr: BoundedOutput(self.limits.output_bytes),
         }
         code: int | None = None
         with process:
             try:
-                if _drain(process, outputs, deadline):
+                if drain(process, outputs, deadline):
                     code = process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 pass
@@ -207,47 +187,11 @@ class _Job:
         return stdout, stderr, code if code is None or code >= 0 else 128 - code
 
 
-def _drain(
-    process: subprocess.Popen[bytes], outputs: dict[IO[bytes], _Output], deadline: float
-) -> bool:
-    """Read until the end of all output and return True, or False at the deadline.
-
-    A process that outlives the program may hold the pipes open: what it says then is not awaited.
-    """
-    with selectors.DefaultSelector() as selector:
-        for pipe, output in outputs.items():
-            selector.register(pipe, selectors.EVENT_READ, output)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            ready = selector.select(min(left, TICK_S))
-            for key, _ in ready:
-                chunk = os.read(key.fd, 65_536)
-                if chunk:
-                    key.data.add(chunk)
-                else:
-                    selector.unregister(key.fileobj)
-            if not ready and process.poll() is not None:
-                return True
-    return True
-
-
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """End everything the child started: its group here, its process namespace with it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder whatever a program made in it."""
-    try:
-        shutil.rmtree(folder)
-    except (OSError, RecursionError):  # folders closed to us, or deeper than Python can go
-        opening = ["find", str(folder), "-type", "d", "-exec", "chmod", "u+rwx", "{}", ";"]
-        subprocess.run(opening, check=False, capture_output=True)
-        subprocess.run(["rm", "-rf", "--", str(folder)], check=False, capture_output=True)
 
 
 def protections() -> dict[str, bool]:

@@ -76,3 +76,16 @@ class Transcript(Frozen):
         if self.curl:
             lines.append(f"repeat the last request:\n{self.curl}")
         raise ExpectationFailed("\n".join(lines), blame=self.blame)
+
+
+def why_stopped(reply: ChatReply) -> StoppedBecause | None:
+    """Return why a run ends with this reply, or None when it has calls to run."""
+    if reply.truncated:
+        return "truncated"
+    if reply.tool_calls:
+        return None
+    if reply.leaked_calls:
+        return "leaked_call"
+    if reply.stop_reason == "refusal":
+        return "refused"
+    return "answered" if reply.text.strip() else "empty"

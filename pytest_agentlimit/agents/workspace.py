@@ -35,6 +35,8 @@ _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 class FileMissing(ToolProblem, ExpectationFailed):
     """A file that is not there: told to a model that reads it, and a failed check in a check."""
 
+    about_reply = False
+
 
 class Workspace:
     """A confined folder: `read`, `write`, `edit`, `list`, `grep`, `shell`, and the same as tools.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field
@@ -11,6 +12,8 @@ from pytest_agentlimit.chat.messages import Tool
 from .sandbox import SandboxResult
 from .tools import tool
 from .workspace import GREP_LIMIT, SHELL_TIME_S, Workspace
+
+_WORKSPACE = "agentlimit_workspace"
 
 Seconds = Annotated[float, Field(gt=0, le=SHELL_TIME_S)]
 
@@ -78,7 +81,18 @@ def workspace_tools(workspace: Workspace) -> tuple[Tool, ...]:
         """
         return _report(workspace.shell(command, timeout_s), timeout_s)
 
-    return (read_file, write_file, edit_file, list_files, grep, shell)
+    tools = (read_file, write_file, edit_file, list_files, grep, shell)
+    for made in tools:
+        setattr(made.function, _WORKSPACE, workspace)
+    return tools
+
+
+def workspace_of(tools: Iterable[Tool]) -> Workspace | None:
+    """Return the one workspace that all of `tools` work on; None when there is no such one."""
+    found = [getattr(item.function, _WORKSPACE, None) for item in tools]
+    first = next(iter(found), None)
+    one = all(workspace is first for workspace in found)
+    return first if one and isinstance(first, Workspace) else None
 
 
 def _report(done: SandboxResult, timeout_s: float) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from .context import CONTEXT, RunContext
-from .fixtures import agent, agent_rng, agentlimit_trial, climb, endpoint, workspace
+from .fixtures import agent, agent_rng, agentlimit_trial, climb, endpoint, harness, workspace
 from .markers import DESCRIPTIONS
 from .options import add_options
 from .settings import read_settings
 from .worker import TrialRunner, worker_context
 
-__all__ = ["agent", "agent_rng", "agentlimit_trial", "climb", "endpoint", "workspace"]
+__all__ = ["agent", "agent_rng", "agentlimit_trial", "climb", "endpoint", "harness", "workspace"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.spec import EndpointSpec
     from pytest_agentlimit.endpoints.timing import Exchange
 
+_VERSION = re.compile(r"\d+\.\d[\w.+-]*")
 SEED_BITS = 31
 """Servers read seeds as signed 32-bit integers."""
 
@@ -36,6 +38,23 @@ class ModelUnderTest:
     """Calls at a time, over all workers."""
     can_be_cold: bool = False
     """A warm-up comes before its first trial, and after idle minutes."""
+
+
+@dataclass(frozen=True)
+class HarnessUnderTest:
+    """The agent program of a run; plain data that crosses to xdist workers."""
+
+    spec: dict[str, Any]
+    version: str | None = None
+    missing: str = ""
+    """Why it cannot be started, with the way to install it."""
+
+    @property
+    def label(self) -> str:
+        """Its name and version, as reports have it: programs often say their name as well."""
+        number = _VERSION.search(self.version or "")
+        version = number[0] if number else self.version
+        return f"{self.spec['name']} {version}" if version else str(self.spec["name"])
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,8 @@ class RunContext:
     """Node ids of trials that an earlier part of the run finished."""
     rungs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Node id to the trials of its climb that an earlier part of the run made."""
+    harness: HarnessUnderTest | None = None
+    """The agent program that `agent.run` goes through."""
     board: Board = field(default_factory=Board)
     clients: dict[str, EndpointClient] = field(default_factory=dict)
     observer: Callable[[Exchange], None] | None = None
@@ -83,6 +104,7 @@ class RunContext:
             "one_instance": self.one_instance,
             "finished": sorted(self.finished),
             "rungs": self.rungs,
+            "harness": asdict(self.harness) if self.harness else None,
             "board": str(self.board.path) if self.board.path else None,
         }
 
@@ -94,7 +116,14 @@ class RunContext:
         path = given.pop("board")
         board = Board(Path(path) if path else None)
         finished = frozenset(given.pop("finished"))
-        return cls(**given, models=models, finished=finished, board=board)
+        harness = given.pop("harness")
+        return cls(
+            **given,
+            models=models,
+            finished=finished,
+            board=board,
+            harness=HarnessUnderTest(**harness) if harness else None,
+        )
 
     def model(self, name: str) -> ModelUnderTest:
         """Return the model under test called `name`."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_agentlimit.runs.records import GateSettings, RunData
 
     from .breaker import Breaker
+    from .context import ModelUnderTest
     from .power import Power
     from .reporting import FinishedRun
     from .startup import Endpoints
@@ -78,12 +79,13 @@ class Controller:
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Resolve names, start endpoints and prepare the run, before xdist starts workers."""
-        from .startup import open_all, resolve_all
+        from .startup import harness_under_test, open_all, resolve_all
 
         try:
             aliases = self.config.hook.pytest_agentlimit_models(config=self.config)
             self.specs = resolve_all(self.settings, self.config.rootpath, aliases)
             self.gate = self._gate_settings()
+            self.context.harness = harness_under_test(self.settings, self.config.rootpath)
             if _only_lists(self.config):
                 self._fill_context([])
                 return
@@ -103,14 +105,12 @@ class Controller:
             baseline = load_baseline(self.settings.baseline, folder, names)
         return gate_settings(self.settings, baseline)
 
-    def _fill_context(self, models: list[Any]) -> None:
-        from .context import ModelUnderTest
+    def _fill_context(self, models: list[ModelUnderTest]) -> None:
+        from .startup import models_under_test
 
         seed = self.settings.seed
         self.context.seed = secrets.randbits(SEED_BITS) if seed is None else seed
-        self.context.models = tuple(models) or tuple(
-            ModelUnderTest(spec.name, spec.model_dump(mode="json")) for spec in self.specs
-        )
+        self.context.models = models_under_test(self.specs, models, self.context.harness)
 
     def _prepare(self, gate: GateSettings) -> None:
         """Set up what watches the run; of an earlier part, take over what it found."""

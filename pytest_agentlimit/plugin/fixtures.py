@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_agentlimit.agents.agent import Agent
     from pytest_agentlimit.agents.workspace import Workspace
     from pytest_agentlimit.endpoints.client import EndpointClient
+    from pytest_agentlimit.harness.harness import Harness
 
     from .climber import Climber
 
@@ -63,13 +64,27 @@ def agent(
     """The model under test as an agent: `ask`, `chat` and `run`."""
     from pytest_agentlimit.agents.agent import Agent
 
-    plan = request.node.stash[RECORDER].plan
-    return Agent(
-        endpoint,
-        shape=_context(request).shape,  # type: ignore[arg-type]
-        seed=plan.seed,
-        name=agentlimit_trial.model,
-    )
+    context = _context(request)
+    settings: dict[str, Any] = {
+        "shape": context.shape,
+        "seed": request.node.stash[RECORDER].plan.seed,
+        "name": agentlimit_trial.model,
+    }
+    if context.harness is None:
+        return Agent(endpoint, **settings)
+    from .harnesses import RecordedAgent
+
+    return RecordedAgent(endpoint, _harness(endpoint, request), **settings)
+
+
+@pytest.fixture
+def harness(endpoint: EndpointClient, request: pytest.FixtureRequest) -> Harness:
+    """The external agent program of `--agent-harness`: `harness.run(goal, workspace)`."""
+    if _context(request).harness is None:
+        from .harnesses import no_harness
+
+        pytest.skip(no_harness())
+    return _harness(endpoint, request)
 
 
 @pytest.fixture
@@ -101,6 +116,15 @@ def workspace(tmp_path: Path) -> Workspace:
     folder = tmp_path / "workspace"
     folder.mkdir()
     return Workspace(folder)
+
+
+def _harness(client: EndpointClient, request: pytest.FixtureRequest) -> Harness:
+    from .harnesses import RecordedHarness
+
+    context = _context(request)
+    assert context.harness is not None
+    recorder = request.node.stash[RECORDER]
+    return RecordedHarness(context.harness, client, recorder, context.observe)
 
 
 def _context(request: pytest.FixtureRequest) -> RunContext:

@@ -23,7 +23,10 @@ def new_manifest(
     settings: Settings, context: RunContext, gate: GateSettings, root: Path
 ) -> Manifest:
     """Return the manifest of a run that is about to start."""
-    typed = dict(zip((model.name for model in context.models), settings.models, strict=True))
+    ways = max(1, len(settings.tools))
+    typed = {
+        model.name: settings.models[number // ways] for number, model in enumerate(context.models)
+    }
     return Manifest(
         run_id="",  # the folder names the run
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -34,6 +37,8 @@ def new_manifest(
         purpose=settings.purpose,
         classify_by=settings.classify or "instance",
         config=settings.config,
+        tools=settings.tools,
+        harness=settings.harness,
         trials=settings.trials,
         models=tuple(
             ModelEntry(
@@ -55,7 +60,7 @@ def gate_settings(settings: Settings, baseline: Lock | None) -> GateSettings:
     A run may end early only where nothing but the score needs its trials: a comparison, a P95 and
     a baseline want every round.
     """
-    alone = len(settings.models) == 1 and settings.p95 is None and baseline is None
+    alone = not settings.compares and settings.p95 is None and baseline is None
     return GateSettings(
         mode=settings.gate,
         min_score=settings.min_score,

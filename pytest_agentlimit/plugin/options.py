@@ -14,6 +14,7 @@ GATE_MODES = ("point", "strict", "proven", "off")
 SHAPES = ("bare", "agent")
 PREFLIGHTS = ("off", "quick", "full")
 CLASSIFY = ("instance", "sampling")
+TOOLS = ("native", "emulate")
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,22 @@ OPTIONS = (
         "most 12 short requests, full also measures the context; a result without faults is kept "
         "for an hour",
         choices=PREFLIGHTS,
+    ),
+    Option(
+        "--agent-tools",
+        "args",
+        "how tools are offered: native, as the dialect has it, or emulate, in the prompt and as "
+        "JSON, for models without tool calling; native,emulate runs each model in both ways and "
+        "compares the two",
+        "native|emulate",
+        repeatable=True,
+    ),
+    Option(
+        "--agent-harness",
+        "string",
+        "the agent program that agent.run goes through: pi, claude-code, mini-swe-agent … or the "
+        "NAME of a [tool.agentlimit.harness.NAME] (default: our own tool loop)",
+        "NAME",
     ),
     Option("--agent-timeout", "string", "total deadline of one call, such as 90s", "DURATION"),
     Option(

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Mode = Literal["quick", "full"]
 KEPT_S = 3600.0
 _FOLDER = "preflight"
+_OF_NATIVE_TOOLS = frozenset(
+    {"tool", "tool stream", "tool choice", "parallel", "replay", "tool in agent shape"}
+)
 _NOT_ABOUT_THE_SERVER = {"name", "source", "deadlines", "retries", "max_inflight", "watts"}
 """Parts of a spec that change nothing in what its server can do."""
 
@@ -64,6 +67,8 @@ def _found(context: RunContext, model: ModelUnderTest, mode: Mode, root: Path) -
     with turnstile_for(spec, model.max_inflight, context.board.lock_folder).turn():
         diagnosis = run_ladder(spec, full=mode == "full")
     preflight = _summary(diagnosis, mode)
+    if spec.tools == "emulate":
+        preflight = _without_tools(preflight)
     if not preflight.faults:
         _keep(path, preflight)
     return Found(model, preflight)
@@ -87,6 +92,12 @@ def _summary(diagnosis: Diagnosis, mode: Mode) -> Preflight:
         requests=diagnosis.requests,
         seconds=round(diagnosis.seconds, 2),
     )
+
+
+def _without_tools(preflight: Preflight) -> Preflight:
+    """Return `preflight` without what only matters to a model that is offered tools."""
+    faults = tuple(fault for fault in preflight.faults if fault.step not in _OF_NATIVE_TOOLS)
+    return preflight.model_copy(update={"faults": faults})
 
 
 def _key(model: ModelUnderTest, mode: Mode) -> str:

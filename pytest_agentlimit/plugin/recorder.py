@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.inflight import Turnstile
     from pytest_agentlimit.endpoints.known_faults import KnownFault
     from pytest_agentlimit.endpoints.timing import Exchange
+    from pytest_agentlimit.harness.result import HarnessRun
     from pytest_agentlimit.runs.records import (
         CallRecord,
         CheckPlan,
+        HarnessUse,
         LadderRecord,
         Outcome,
         TrialRecord,
     )
 
 MESSAGE_LIMIT = 4000
+_MOST_PROBLEMS = 8
 _SHARE_IN_LINE = 0.1
 """From this share of its time on, a trial that pytest-timeout ended had not enough of its own."""
 PYTEST_TIMEOUT = "Timeout (>"
@@ -73,6 +76,8 @@ class Recorder:
         """Calls of a climb that an earlier part of the run began."""
         self.ladder: LadderRecord | None = None
         """The climb, if the check is one; it grows with every trial."""
+        self.harness_runs: list[HarnessRun] = []
+        """What agent programs did, if the trial went through one."""
         self.rewarmed_s: float | None = None
         """Seconds that the warm-up before this trial took, if there was one."""
         self.started = time.perf_counter()
@@ -87,6 +92,10 @@ class Recorder:
     def observe(self, exchange: Exchange) -> None:
         """Take one exchange of the endpoint's client."""
         self.exchanges.append(exchange)
+
+    def went_through(self, run: HarnessRun) -> None:
+        """Take what an agent program did."""
+        self.harness_runs.append(run)
 
     def phase(self, when: str, error: BaseException | None) -> None:
         """Take the end of a phase; the first failure counts, whatever subtests follow."""
@@ -125,6 +134,7 @@ class Recorder:
             latency_ms=waited if calls and not timed_out and not self.ladder else None,
             timed_out=timed_out and self.ladder is None,
             ladder=self.ladder,
+            harness=_use(self.harness_runs),
             rewarmed_ms=_ms(self.rewarmed_s),
             worker=worker,
             attempt=attempt,
@@ -182,7 +192,7 @@ class Recorder:
         from pytest_agentlimit.endpoints.known_faults import blame_in
 
         replies = [e.reply for e in self.exchanges if e.reply is not None]
-        if not isinstance(error, ExpectationFailed):  # that one looked at its own reply
+        if not (isinstance(error, ExpectationFailed) and error.about_reply):
             if any(reply.leaked_calls for reply in replies):
                 return "engine"
             if any(reply.truncated for reply in replies):
@@ -206,6 +216,25 @@ def _of_climb(error: BaseException, ladder: LadderRecord) -> tuple[Outcome, Blam
     if isinstance(error, AssertionError | pytest.fail.Exception):
         return "failed", blame_of(ladder)
     return "inconclusive", "test"
+
+
+def _use(runs: list[HarnessRun]) -> HarnessUse | None:
+    """Return what agent programs did in a trial, summed up; None when none was started."""
+    if not runs:
+        return None
+    from pytest_agentlimit.runs.records import HarnessUse
+
+    problems = dict.fromkeys(problem for run in runs for problem in run.problems)
+    return HarnessUse(
+        runs=len(runs),
+        requests=sum(run.wire.requests for run in runs),
+        turns=sum(run.wire.turns for run in runs),
+        background=sum(run.wire.background for run in runs),
+        retries=sum(run.wire.retries for run in runs),
+        largest_request=max(run.wire.largest_request for run in runs),
+        seconds=sum(run.process.duration_s for run in runs),
+        problems=tuple(problems)[:_MOST_PROBLEMS],
+    )
 
 
 def crash_record(plan: dict[str, Any], nodeid: str, message: str) -> dict[str, Any]:

@@ -34,13 +34,16 @@ def as_before(config: pytest.Config, settings: Settings, manifest: Manifest) -> 
     Raises pytest.UsageError for an option on the command line that would make it another run.
     """
     had: dict[str, Any] = {
-        "models": tuple(entry.asked for entry in manifest.models),
+        "models": tuple(dict.fromkeys(entry.asked for entry in manifest.models)),
         "trials": manifest.trials,
         "seed": manifest.seed,
         "shape": manifest.shape,
+        "tools": manifest.tools,
+        "harness": manifest.harness,
     }
-    typed = {name for name in ("model", "trials", "seed", "shape") if _typed(config, name)}
-    for name in ("model", "trials", "seed", "shape"):
+    names = ("model", "trials", "seed", "shape", "tools", "harness")
+    typed = {name for name in names if _typed(config, name)}
+    for name in names:
         field = "models" if name == "model" else name
         if name in typed and getattr(settings, field) != had[field]:
             raise pytest.UsageError(_other(name, manifest.run_id, had[field]))
@@ -55,6 +58,8 @@ def as_before(config: pytest.Config, settings: Settings, manifest: Manifest) -> 
         trials=manifest.trials,
         seed=manifest.seed,
         shape=manifest.shape,
+        tools=manifest.tools,
+        harness=manifest.harness,
         audit=manifest.purpose == "audit",
         classify=manifest.classify_by if manifest.purpose == "classify" else None,
         min_score=settings.min_score if _typed(config, "min-score") else gate.min_score,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
-from .options import CLASSIFY, GATE_MODES, OPTIONS, PREFLIGHTS, SHAPES, Option
+from .options import CLASSIFY, GATE_MODES, OPTIONS, PREFLIGHTS, SHAPES, TOOLS, Option
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,21 @@ class Settings:
     shape: str = "bare"
     preflight: str = ""
     """As typed; empty: quick, and off for servers that play a script."""
+    tools: tuple[str, ...] = ()
+    """How tools are offered; empty: as each model's table says. Two: every model in both ways."""
+    harness: str | None = None
+    """The agent program that `agent.run` goes through."""
     timeout_s: float | None = None
     baseline: str | None = None
     max_inflight: int | None = None
     resume: str | None = None
     classify: Literal["instance", "sampling"] | None = None
     audit: bool = False
+
+    @property
+    def compares(self) -> bool:
+        """Whether the run has several models, or one in several ways."""
+        return len(self.models) * max(1, len(self.tools)) > 1
 
     @property
     def purpose(self) -> Literal["score", "classify", "audit"]:
@@ -65,6 +74,8 @@ def read_settings(config: pytest.Config) -> Settings:
         reports=_reports(raw["agentlimit_report"]),
         shape=_choice(raw["agentlimit_shape"], "--agent-shape", SHAPES, defaults.shape),
         preflight=_choice(raw["agentlimit_preflight"], "--agent-preflight", PREFLIGHTS, ""),
+        tools=_tools(raw["agentlimit_tools"]),
+        harness=raw["agentlimit_harness"] or None,
         timeout_s=_seconds(raw["agentlimit_timeout"]),
         baseline=raw["agentlimit_baseline"] or None,
         max_inflight=_whole(raw["agentlimit_max_inflight"], "--agent-max-inflight", 1),
@@ -83,7 +94,8 @@ def _for_purpose(settings: Settings) -> Settings:
     if settings.purpose == "audit":
         from pytest_agentlimit.endpoints.nulls import NULL_MODELS
 
-        return replace(settings, models=tuple(f"null:{name}" for name in NULL_MODELS))
+        models = tuple(f"null:{name}" for name in NULL_MODELS)
+        return replace(settings, models=models, tools=())
     from pytest_agentlimit.measure.stability import trials_to_be_stable
 
     return replace(settings, trials=trials_to_be_stable())
@@ -96,7 +108,12 @@ _SCORE_ONLY = (
     "agentlimit_gate",
 )
 _EXCLUDES = {
-    "agentlimit_audit": ("agentlimit_model", *_SCORE_ONLY, "agentlimit_classify"),
+    "agentlimit_audit": (
+        "agentlimit_model",
+        *_SCORE_ONLY,
+        "agentlimit_classify",
+        "agentlimit_tools",
+    ),
     "agentlimit_classify": ("agentlimit_trials", *_SCORE_ONLY),
 }
 """What cannot be on one command line; an ini default simply gives way."""
@@ -152,6 +169,15 @@ def _models(raw: list[str] | None) -> tuple[str, ...]:
             "another one. To repeat every check use --agent-trials=N"
         )
     return tuple(names)
+
+
+def _tools(raw: list[str] | None) -> tuple[str, ...]:
+    ways = tuple(way.strip() for given in raw or [] for way in given.split(","))
+    for way in ways:
+        _choice(way or "nothing", "--agent-tools", TOOLS, "")
+    if len(set(ways)) < len(ways):
+        raise pytest.UsageError(f"--agent-tools names {ways[-1]} twice; name each way once")
+    return ways
 
 
 def _agent_config(raw: Any, config: pytest.Config) -> str | None:

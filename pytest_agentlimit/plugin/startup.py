@@ -14,7 +14,7 @@ from pytest_agentlimit.endpoints.resolve import resolve
 from pytest_agentlimit.endpoints.warmup import wants_warm_up
 from pytest_agentlimit.errors import UsageProblem
 
-from .context import ModelUnderTest
+from .context import HarnessUnderTest, ModelUnderTest
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -63,14 +63,45 @@ def resolve_all(
         )
         if typed in literals:
             spec = spec.model_copy(update={"name": typed, "source": "conftest.py"})
-        spec = _with_options(spec, settings)
-        if any(spec.name == other.name for other in specs):
-            raise UsageProblem(
-                f"two of the models would both be called {spec.name!r} in test ids and reports. "
-                "Give one of them a name of its own in [tool.agentlimit.models.NAME]"
-            )
-        specs.append(spec)
+        for way in _in_each_way(_with_options(spec, settings), settings.tools):
+            if any(way.name == other.name for other in specs):
+                raise UsageProblem(
+                    f"two of the models would both be called {way.name!r} in test ids and "
+                    "reports. Give one of them a name of its own in [tool.agentlimit.models.NAME]"
+                )
+            specs.append(way)
     return specs
+
+
+def _in_each_way(spec: EndpointSpec, ways: tuple[str, ...]) -> list[EndpointSpec]:
+    """Return `spec` with tools offered in each of `ways`; of two, the emulated one says so."""
+    made = []
+    for way in ways:
+        name = f"{spec.name}-emulated" if way == "emulate" and len(ways) > 1 else spec.name
+        made.append(spec.model_copy(update={"tools": way, "name": name}))
+    return made or [spec]
+
+
+def harness_under_test(settings: Settings, root: Path) -> HarnessUnderTest | None:
+    """Return the agent program that was asked for; raises UsageProblem when nobody knows it."""
+    if settings.harness is None:
+        return None
+    from .harnesses import find_harness
+
+    return find_harness(settings.harness, root)
+
+
+def models_under_test(
+    specs: list[EndpointSpec], opened: list[ModelUnderTest], harness: HarnessUnderTest | None
+) -> tuple[ModelUnderTest, ...]:
+    """Return the models of a run: those that were `opened`, or their names alone."""
+    models = tuple(opened) or tuple(
+        ModelUnderTest(spec.name, spec.model_dump(mode="json")) for spec in specs
+    )
+    if harness is None:
+        return models
+    through = {"harness": harness.label}  # a score is then of the pair
+    return tuple(replace(model, fingerprint=model.fingerprint | through) for model in models)
 
 
 def open_all(specs: list[EndpointSpec], max_inflight: int | None = None) -> Endpoints:
@@ -92,15 +123,32 @@ def open_all(specs: list[EndpointSpec], max_inflight: int | None = None) -> Endp
 def _open(spec: EndpointSpec, endpoints: Endpoints) -> ModelUnderTest:
     known: dict[str, str] = {}
     if spec.kind == "embedded":
-        from pytest_agentlimit.endpoints.embedded import start_embedded
-
-        server = start_embedded(spec)
-        endpoints.servers[spec.name] = server
-        spec, known = server.spec, server.identity
+        server = _embedded(spec, endpoints)
+        place = {"base_url": server.spec.base_url, "model": server.spec.model}
+        spec, known = spec.model_copy(update=place), server.identity
     fingerprint = require_usable(spec) | known
+    if spec.tools == "emulate":
+        # Whether the engine itself knows tools says nothing about a model that is offered none.
+        fingerprint = {key: value for key, value in fingerprint.items() if key != "tools"}
+        fingerprint["tool_calling"] = "emulated"
     return ModelUnderTest(
         spec.name, spec.model_dump(mode="json"), fingerprint, can_be_cold=wants_warm_up(spec)
     )
+
+
+def _embedded(spec: EndpointSpec, endpoints: Endpoints) -> EmbeddedServer:
+    """Return the server of an embedded model: one for both ways of offering tools to it."""
+    from pytest_agentlimit.endpoints.embedded import start_embedded
+
+    for server in endpoints.servers.values():
+        if _apart_from_its_way(server.spec) == _apart_from_its_way(spec):
+            return server
+    endpoints.servers[spec.name] = start_embedded(spec)
+    return endpoints.servers[spec.name]
+
+
+def _apart_from_its_way(spec: EndpointSpec) -> EndpointSpec:
+    return spec.model_copy(update={"name": "", "tools": "native", "base_url": ""})
 
 
 def why_gone(spec: EndpointSpec) -> str | None:

@@ -28,6 +28,9 @@ def header_lines(specs: list[EndpointSpec], context: RunContext) -> list[str]:
         f"agentlimit: {one_line(spec.name)} = {one_line(_place(spec), 120)} ({spec.source})"
         for spec in specs
     ]
+    if context.harness is not None:
+        there = context.harness.missing or "agent.run goes through it"
+        lines.append(f"agentlimit: harness {context.harness.label}: {one_line(there, 300)}")
     return [*lines, f"agentlimit: seed {context.seed} (repeat with --agent-seed={context.seed})"]
 
 

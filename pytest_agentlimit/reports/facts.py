@@ -49,6 +49,10 @@ def served_by(fingerprint: dict[str, Any], manifest: Manifest) -> tuple[str, ...
         said.append(f"context {known['context']}")
     if fingerprint.get("tools") is False:
         said.append("no tool support")
+    if "tool_calling" in known:
+        said.append(f"tools {known['tool_calling']}")
+    if "harness" in known:
+        said.append(f"through {known['harness']}")
     if manifest.shape == "agent":
         said.append("agent-shaped requests")
     return (*said, f"seed {manifest.seed}")

@@ -5,6 +5,8 @@ Each fact appears only where there is something to say.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from pytest_agentlimit.measure.latency import median
 from pytest_agentlimit.reports import numbers
 from pytest_agentlimit.reports.facts import Fact, median_interval
@@ -21,6 +23,7 @@ def of_model(part: ModelPart, trials: ModelTrials, data: RunData) -> tuple[Fact,
     """Return what a reader must know of how a model's numbers came about."""
     found = [
         _faults(trials),
+        _harness(trials),
         _not_needed(trials, data),
         _above_null(part, trials, data.manifest),
         _generation(trials.records),
@@ -44,6 +47,29 @@ def _faults(trials: ModelTrials) -> Fact | None:
     ]
     more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
     return Fact("faults", (*shown, *more), "odd")
+
+
+def _harness(trials: ModelTrials) -> Fact | None:
+    """Return what the agent program did that trials went through, and where it was not honest."""
+    uses = [record.harness for record in trials.records if record.harness is not None]
+    if not uses:
+        return None
+    name = one_line(str(trials.fingerprint.get("harness") or "agent program"), 80)
+    turns, background = sum(use.turns for use in uses), sum(use.background for use in uses)
+    retries = sum(use.retries for use in uses)
+    said = f"{numbers.count(turns, 'turn')}, {numbers.count(background, 'request')} beside the work"
+    took = [1000 * use.seconds / use.runs for use in uses]
+    parts = [
+        f"{name}: {numbers.count(sum(use.runs for use in uses), 'run')}, {said}",
+        f"largest request {max(use.largest_request for use in uses) / 1000:.1f} kB",
+        f"a run takes {numbers.milliseconds(median(took))} ({median_interval(took)}), "
+        f"n = {numbers.count(len(took), 'trial')}",
+    ]
+    if retries:
+        parts.append(f"{numbers.count(retries, 'request')} sent again after a failure")
+    odd = Counter(one_line(problem, 200) for use in uses for problem in use.problems)
+    parts += [f"{text} ({n} of {len(uses)})" for text, n in odd.most_common(_MOST_FAULTS)]
+    return Fact("harness", tuple(parts), "odd" if odd else "plain")
 
 
 def _not_needed(trials: ModelTrials, data: RunData) -> Fact | None:

@@ -33,6 +33,8 @@ _KEYS = {
     "context": "context",
     "template_hash": "template",
     "tools": "tool support",
+    "tool_calling": "tool calling",
+    "harness": "harness",
     "sampling": "sampling",
 }
 """Keys of a fingerprint in the order they are told, with the words for them."""

@@ -130,6 +130,26 @@ class LadderRecord(Frozen):
     """Its trials load the endpoint on purpose, so how fast their calls are says nothing else."""
 
 
+class HarnessUse(Frozen):
+    """What an external agent program did in one trial, as seen from outside; sums over its runs."""
+
+    runs: int
+    requests: int
+    """Everything it asked the model, refused requests included."""
+    turns: int
+    """Requests of the work itself."""
+    background: int
+    """Requests beside it: titles, summaries."""
+    retries: int
+    """Requests it sent again after a failure."""
+    largest_request: int
+    """Bytes of the largest request."""
+    seconds: float
+    """From its start to its end, the model's time included."""
+    problems: tuple[str, ...] = ()
+    """Where process, wire and workspace disagree; bounded and printable."""
+
+
 class TrialRecord(Frozen):
     """One trial of one check on one model: the plan, what happened, what it cost."""
 
@@ -147,6 +167,8 @@ class TrialRecord(Frozen):
     timed_out: bool = False
     ladder: LadderRecord | None = None
     """The climb, for a check that is one; its latencies are in it and not above."""
+    harness: HarnessUse | None = None
+    """What the agent program did that the trial went through, if it did."""
     rewarmed_ms: float | None = None
     """What a call took that warmed the endpoint up again before this trial; no part of it."""
     worker: str | None = None
@@ -223,6 +245,10 @@ class Manifest(Frozen):
     """Whether a run that classifies draws a new instance each trial or samples one again."""
     config: str | None = None
     """`--agent-config`, so that a resumed run finds its models again."""
+    tools: tuple[Literal["native", "emulate"], ...] = ()
+    """How tools were offered; empty: as each model's table says. Two: each model in both ways."""
+    harness: str | None = None
+    """The agent program that `agent.run` went through."""
     trials: int = 1
     """`--agent-trials`, for checks without a number of their own."""
     models: tuple[ModelEntry, ...] = ()

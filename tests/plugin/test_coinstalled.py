@@ -13,7 +13,7 @@ from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, hang, say
 
 Scripts = Callable[..., ScriptedEndpoint]
 COMPANIONS = ("rerunfailures", "randomly", "timeout", "pytest_cov", "asyncio", "anyio", "xdist")
-FIXTURES = {"agent", "agent_rng", "endpoint", "climb", "workspace"}
+FIXTURES = {"agent", "agent_rng", "endpoint", "climb", "harness", "workspace"}
 MARKERS = {"weight", "latency_budget", "capability", "trials", "blocker"}
 INI = """
 [pytest]

@@ -195,3 +195,23 @@ def test_usage_and_findings_are_kept(agent_run: AgentRun, scripted: Scripts) -> 
     usage = agent_run.report["models"][0]["usage"]
     assert usage["calls"] == 1
     assert usage["output_tokens"] is None or usage["output_tokens"] > 0
+
+
+def test_a_missing_file_is_the_engines_fault_when_its_call_was_lost(
+    agent_run: AgentRun, scripted: Scripts
+) -> None:
+    agent_run.checks(
+        """
+        def test_writes(agent, workspace):
+            agent.run("Write the note.", tools=workspace.tools)
+            assert workspace.read("note.txt") == "done"
+        """
+    )
+    leak = '<tool_call>{"name": "write_file", "arguments": {"path": "note.txt"}}</tool_call>'
+    agent_run(f"--agent-model={scripted([say(leak)]).spec}")
+    assert (only_record(agent_run)["outcome"], only_record(agent_run)["blame"]) == (
+        "failed",
+        "engine",
+    )
+    agent_run(f"--agent-model={scripted([say('I wrote it.')]).spec}", "--agent-seed=2")
+    assert agent_run.report["models"][0]["checks"][0]["blame"] == {"model": 1}
