@@ -169,6 +169,7 @@ class Exchange:
                 request,
                 prompt_tokens=lambda: prompt_estimate(asked),
                 leaks=self._leaks(),
+                cut_calls=policy.cut_calls,
                 emulate=emulates_tools(policy, member.spec),
             )
             self._translation = Translation(

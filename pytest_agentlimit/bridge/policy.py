@@ -43,6 +43,11 @@ class Policy(Frozen):
 
     Without effect where tools are emulated: an answer may hold such a text as data.
     """
+    cut_calls: Literal["drop", "error"] = "drop"
+    """A call whose arguments break off: left out, and the reply ends in `max_tokens`; or an error.
+
+    Some programs take the first for an answer and stop; the second makes them ask again.
+    """
     max_turns: int | None = Field(default=None, ge=1)
     """Conversation requests that are answered; None is without end."""
     max_body: int = Field(default=DEFAULT_MAX_BODY, ge=1)

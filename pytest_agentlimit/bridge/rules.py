@@ -35,6 +35,7 @@ from pytest_agentlimit.text import one_line
 CHARACTERS_PER_TOKEN = 4
 """An estimate, since every model counts its own; used where nobody counted."""
 
+_CUT = "the reply breaks off in the middle of a tool call (max_tokens?)"
 _LEAKED = "the reply is nothing but tool calls written as text, which nobody would run"
 
 
@@ -83,6 +84,7 @@ class Rules:
         *,
         prompt_tokens: Callable[[], int],
         leaks: Literal["pass", "recover", "refuse"] = "pass",
+        cut_calls: Literal["drop", "error"] = "drop",
         emulate: bool = False,
     ) -> None:
         self._request = request
@@ -94,6 +96,7 @@ class Rules:
         looks = leaks != "pass" and not emulate  # an answer may hold what looks like a call
         # None: text is not held back, or not any more.
         self._text: list[str] | None = [] if looks and request.tools else None
+        self._cut_is_error = cut_calls == "error"
         self._refuses = leaks == "refuse"
         self.recovered = 0
         self.refused = False
@@ -199,6 +202,8 @@ class Rules:
             return [_error(_LEAKED)]
         whole = {index: held for index, held in self._calls.items() if not held.nesting.open}
         cut = len(whole) < len(self._calls)
+        if cut and self._cut_is_error:
+            return [*out, _error(_CUT)]
         self._calls = whole
         out += self._release()
         bad = [held for held in self._calls.values() if held.spoilt or not held.released]

@@ -38,6 +38,13 @@ class Tools(Enum):
     EMULATE = "emulate"
 
 
+class CutCalls(Enum):
+    """What becomes of a call whose arguments break off."""
+
+    DROP = "drop"
+    ERROR = "error"
+
+
 class System(Enum):
     """Where system messages in the middle of a conversation go."""
 
@@ -104,6 +111,12 @@ def bridge(
             help="Make calls of a reply that is nothing but calls written as text; counted.",
         ),
     ] = False,
+    cut_calls: Annotated[
+        CutCalls,
+        typer.Option(
+            help="A call that breaks off at max_tokens is left out of the reply, or is an error."
+        ),
+    ] = CutCalls.DROP,
     capture: Annotated[
         Path | None,
         typer.Option(
@@ -130,6 +143,7 @@ def bridge(
         tools=tools.value,
         system=system.value,
         recover_leaks=recover_leaks,
+        cut_calls=cut_calls.value,
         max_turns=max_turns,
         max_body=_size(max_body),
         token=token or None,

@@ -53,7 +53,7 @@ class HarnessUnderTest:
     def label(self) -> str:
         """Its name and version, as reports have it: programs often say their name as well."""
         number = _VERSION.search(self.version or "")
-        version = number[0] if number else self.version
+        version = number[0].rstrip(".+-") if number else self.version
         return f"{self.spec['name']} {version}" if version else str(self.spec["name"])
 
 

@@ -18,6 +18,7 @@ from bridge_kit import (
     whole,
 )
 
+from pytest_agentlimit.bridge.policy import Policy
 from pytest_agentlimit.testing import Scripted, anthropic_grammar, http_error
 
 TEXT = ("text", "Hello wörld")
@@ -413,3 +414,21 @@ def test_a_chat_completions_client_is_told_the_same(stage: Stage, name: str) -> 
         for call in choice["message"].get("tool_calls", [])
     ]
     assert given == [values for _, values in told.blocks]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_call_that_breaks_off_can_be_an_error(streamed: bool) -> None:
+    cut = next(quirk for quirk in QUIRKS if quirk[0] == "truncated arguments, finish length")
+    with Stage(policy=Policy(cut_calls="error")).open() as stage:
+        played = cut[1] if streamed else cut[2]
+        assert played is not None
+        stage.next = played
+        response = stage.messages(stream=streamed, tools=[TOOL])
+    if not streamed:
+        assert response.status_code == 502
+        assert "in the middle of a tool call" in response.json()["error"]["message"]
+        return
+    assert anthropic_grammar(response.content) == []
+    message = message_of(events_of(response))
+    assert blocks_of(message) == [TEXT]
+    assert "in the middle of a tool call" in message["error"]["message"]
