@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help study limits test lint bench fuzz conformance clean
+.PHONY: help study limits harness test lint bench fuzz conformance clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ limits: $(VENV)/.model ## eight ladders: the embedded model, two scripted ones, 
 	$(PY) -m pytest_agentlimit.example_suites.limits.scripted 3 12
 	$(PY) -m pytest example_suites/limits --agent-audit --tb=no -rN -p no:randomly
 
+harness: $(VENV)/.tools $(VENV)/.harness ## the harness suite through four real agent programs (installs 1 GB, once)
+	PATH="$(abspath $(VENV))/harness/bin:$$PATH" $(PY) -m pytest_agentlimit.example_suites.harness.scripted pi mini-swe-agent claude-code opencode
+
 test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
 	$(PY) -m pytest -n 2
 
@@ -26,7 +29,7 @@ lint: $(VENV)/.tools ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.tools ## speed against the budgets of the design, in about six minutes
+bench: $(VENV)/.tools $(VENV)/.peers ## speed against the budgets of the design, in about eight minutes
 	$(PY) -m pytest benchmarks -q -p no:randomly -p no:xdist -p no:asyncio --benchmark-only --benchmark-disable-gc --benchmark-quiet
 
 fuzz: $(VENV)/.tools ## ten thousand broken streams through the bridge, in a few minutes
@@ -51,6 +54,15 @@ $(VENV)/.package: pyproject.toml | $(PY)
 $(VENV)/.tools: $(VENV)/.package
 	@$(PY) -m pip install --quiet --disable-pip-version-check --group test \
 		|| { echo "error: the test tools could not be installed (pip says why above); this step needs a package index, once" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.peers: | $(PY) # what `bench` compares with; without it that row says so
+	@{ $(PY) -m venv $(VENV)/peers \
+		&& $(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check "litellm[proxy]==1.106.2" \
+		&& touch $@; } || echo "note: LiteLLM's proxy could not be installed (why stands above) and will not be measured" >&2
+
+$(VENV)/.harness: tests/harness/install_programs.sh | $(PY)
+	@sh tests/harness/install_programs.sh $(VENV)/harness $(PY)
 	@touch $@
 
 $(VENV)/.model: $(VENV)/.package

@@ -30,6 +30,7 @@ from pytest_agentlimit.endpoints import catalog
 from pytest_agentlimit.endpoints.literals import literal_spec
 from pytest_agentlimit.endpoints.model_table import spec_from_table
 from pytest_agentlimit.endpoints.nulls import NULL_MODELS
+from pytest_agentlimit.harness.presets import harness_spec, preset_names
 from pytest_agentlimit.plugin.markers import DESCRIPTIONS, read_markers
 from pytest_agentlimit.plugin.options import OPTIONS
 from pytest_agentlimit.plugin.settings import read_settings
@@ -57,8 +58,13 @@ def test_every_fence_says_what_it_is(page: Path) -> None:
 @of("toml")
 def test_configuration_is_accepted(fence: Fence, tmp_path: Path) -> None:
     tool = tomllib.loads(fence.text)["tool"]
-    for name, table in tool.pop("agentlimit", {"models": {}})["models"].items():
+    own = tool.pop("agentlimit", {})
+    for name, table in own.pop("models", {}).items():
         spec_from_table(name, table, where=str(fence), folder=tmp_path)
+    (tmp_path / "pyproject.toml").write_text(fence.text)
+    for name in own.pop("harness", {}):
+        harness_spec(name, root=tmp_path)
+    assert own == {}
     settings = tool.pop("pytest", {"ini_options": {}})["ini_options"]
     assert set(settings) <= {option.dest for option in OPTIONS}
     assert tool == {}
@@ -113,12 +119,14 @@ def check_pytest(pytester: pytest.Pytester, arguments: list[str]) -> None:
     for name in settings.models:
         known = name in catalog.MODELS or name in tables() or literal_spec(name, {}) is not None
         assert known, f"{name} is a model that no page defines"
+    program = settings.harness
+    assert program is None or program in {*preset_names(), *tables("harness")}
 
 
-def tables() -> set[str]:
-    """The models that the configuration examples define."""
+def tables(kind: str = "models") -> set[str]:
+    """The models, or another kind, that the configuration examples define."""
     shown = [tomllib.loads(fence.text)["tool"] for fence in FENCES if fence.language == "toml"]
-    return {name for tool in shown for name in tool.get("agentlimit", {}).get("models", ())}
+    return {name for tool in shown for name in tool.get("agentlimit", {}).get(kind, ())}
 
 
 @of("yaml")

@@ -21,6 +21,7 @@ from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, call, http_err
 
 TESTED = DOCS / "how-to/test-your-checks.md"
 CLIMBED = DOCS / "how-to/climb-a-ladder.md"
+DRIVEN = DOCS / "how-to/run-an-agent-program.md"
 
 
 @pytest.fixture
@@ -102,6 +103,7 @@ def test_no_page_with_checks_is_left_out() -> None:
         README,
         TESTED,
         CLIMBED,
+        DRIVEN,
         DOCS / "tutorial/first-check.md",
         DOCS / "reference/fixtures.md",
     }
@@ -126,6 +128,32 @@ def test_the_ladders_of_the_page_are_climbed(pytester: pytest.Pytester) -> None:
     assert server.problems == []
     with ScriptedEndpoint([say("No.")]) as server:
         pytester.runpytest(*files, f"--agent-model={server.spec}").assert_outcomes(failed=2)
+
+
+PROGRAM = """#!{python}
+import json, os, urllib.request
+body = {{"model": "m", "messages": [{{"role": "user", "content": "the notes?"}}]}}
+headers = {{"authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}}
+url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
+reply = json.load(urllib.request.urlopen(asked))["choices"][0]["message"]["content"]
+open("NOTES.md", "w").write(reply)
+"""
+
+
+def test_the_check_of_a_program_goes_through_it(pytester: pytest.Pytester) -> None:
+    files = write_files(pytester, DRIVEN)
+    (config,) = (f.text for f in FENCES if f.page == DRIVEN and f.language == "toml")
+    pytester.makepyprojecttoml(config)
+    program = pytester.path / "tools/our-agent"
+    program.parent.mkdir()
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+    for reply, outcome in ((say("The clock runs forwards."), "passed"), (say("Fine."), "failed")):
+        with ScriptedEndpoint([reply]) as server:
+            options = [f"--agent-model={server.spec}", "--agent-harness=ours"]
+            result = pytester.runpytest("--import-mode=importlib", *files, *options)
+        result.assert_outcomes(**{outcome: 1})
 
 
 def test_the_first_check_is_the_same_wherever_it_is_shown() -> None:

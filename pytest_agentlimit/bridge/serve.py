@@ -27,6 +27,10 @@ from pytest_agentlimit.errors import UsageProblem
 from pytest_agentlimit.text import one_line
 
 LOOPBACK = "127.0.0.1"
+_KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection (httpx: 5 s): who closes first must not be us, or a
+request that is on its way is lost.
+"""
 _BACKSTOP_S = 2
 """How long a client that does not read may hold up the end, once it was told of it."""
 
@@ -93,6 +97,7 @@ class Bridge:
                 ws="none",
                 lifespan="on",
                 timeout_graceful_shutdown=_BACKSTOP_S,
+                timeout_keep_alive=_KEEP_ALIVE_S,
             ),
             grace_s,
         )

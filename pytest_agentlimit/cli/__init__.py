@@ -9,6 +9,7 @@ import typer
 
 from pytest_agentlimit import __version__
 from pytest_agentlimit.cli import (
+    blackout,
     bridge,
     compare,
     doctor,
@@ -35,6 +36,7 @@ app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("fit")(fit.fit)
 app.command("bridge")(bridge.bridge)
+app.command("drill")(blackout.drill)
 app.command("report")(report.report)
 app.command("regate")(regate.regate)
 app.command("merge")(merge.merge)
