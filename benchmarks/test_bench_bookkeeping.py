@@ -30,8 +30,8 @@ from pytest_agentlimit.plugin.breaker import Breaker
 from pytest_agentlimit.plugin.context import ModelUnderTest, RunContext
 from pytest_agentlimit.plugin.controller import Controller
 from pytest_agentlimit.plugin.live import LiveLine
-from pytest_agentlimit.plugin.settings import Settings
 from pytest_agentlimit.plugin.recorder import Recorder
+from pytest_agentlimit.plugin.settings import Settings
 from pytest_agentlimit.plugin.startup import Endpoints
 from pytest_agentlimit.plugin.steering import Steering
 from pytest_agentlimit.plugin.untrusted import neutralise
