@@ -29,7 +29,8 @@ def header_lines(specs: list[EndpointSpec], context: RunContext) -> list[str]:
         for spec in specs
     ]
     if context.harness is not None:
-        there = context.harness.missing or "agent.run goes through it"
+        notes = context.harness.spec["notes"]
+        there = context.harness.missing or " ".join(["agent.run goes through it.", notes]).strip()
         lines.append(f"agentlimit: harness {context.harness.label}: {one_line(there, 300)}")
     return [*lines, f"agentlimit: seed {context.seed} (repeat with --agent-seed={context.seed})"]
 
