@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpcore  # noqa: F401
@@ -28,6 +30,17 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("GITHUB_", "OPENCLAW_", "CLAWDBOT_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("OPENCLAW_HOME", os.devnull)  # nobody's own config is read
+
+
+@pytest.fixture(autouse=True)
+def outer_heap_left_alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An inner run collects garbage five times at its end: not through all of the outer run."""
+    inner = "pytester" in request.fixturenames
+    if inner:
+        gc.freeze()
+    yield
+    if inner:
+        gc.unfreeze()
 
 
 @pytest.fixture
