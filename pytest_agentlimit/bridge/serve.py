@@ -93,6 +93,7 @@ class Bridge:
                 bridge_app(members, policy, log, observe),
                 log_config=None,
                 access_log=False,
+                proxy_headers=False,
                 server_header=False,
                 ws="none",
                 lifespan="on",

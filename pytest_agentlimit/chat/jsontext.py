@@ -23,6 +23,7 @@ def _refuse(constant: str) -> Any:
 
 _LENIENT = json.JSONDecoder()
 _STRICT = json.JSONDecoder(parse_constant=_refuse)
+_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -36,8 +37,8 @@ def parse(text: str, *, strict: bool = False) -> tuple[Any, bool]:
         value = (_STRICT if strict else _LENIENT).decode(text)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
-    shallow = text.count("{") + text.count("[") <= MAX_DEPTH
-    if shallow and "\\u" not in text and (text.isascii() or not _LONE.search(text)):
+    _refuse_depth(value)
+    if not _ESCAPED.search(text) and (text.isascii() or not _LONE.search(text)):
         return value, False
     return scrub(value)
 
@@ -47,8 +48,36 @@ def scrub(value: Any) -> tuple[Any, bool]:
 
     Raises ValueError for values nested deeper than MAX_DEPTH.
     """
+    _refuse_depth(value)
+    if _is_clean(value):
+        return value, False
     seen: list[bool] = []
     return _scrubbed(value, seen, MAX_DEPTH), bool(seen)
+
+
+def _is_clean(value: Any) -> bool:
+    """Return True when no text in `value` has a lone surrogate: one search instead of thousands."""
+    try:
+        text = _COMPACT.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return False  # no plain JSON, so every text in it is looked at
+    return text.isascii() or not _LONE.search(text)
+
+
+def _refuse_depth(value: Any) -> None:
+    """Raise ValueError for a value nested deeper than MAX_DEPTH."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        level = [item for item in inner if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"JSON nested deeper than {MAX_DEPTH} levels")
 
 
 def _scrubbed(value: Any, seen: list[bool], room: int) -> Any:
