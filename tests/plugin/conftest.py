@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 from agent_run import AgentRun
 
+# Imported out here: an inner run that is the first to import a module leaves it on its package, and
+# pytester forgets the rest, so that the next inner run would meet two classes of one name.
+import pytest_agentlimit.plugin.reporting
+import pytest_agentlimit.runs.gate
+import pytest_agentlimit.runs.summary  # noqa: F401
 from pytest_agentlimit.chat.messages import ChatRequest
 from pytest_agentlimit.testing import Scripted, ScriptedEndpoint, say
 
