@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.spec import EndpointSpec
     from pytest_agentlimit.endpoints.timing import Exchange
 
-_VERSION = re.compile(r"\d+\.\d[\w.+-]*")
+    from .harnesses import HarnessUnderTest
+
 SEED_BITS = 31
 """Servers read seeds as signed 32-bit integers."""
 
@@ -38,23 +38,6 @@ class ModelUnderTest:
     """Calls at a time, over all workers."""
     can_be_cold: bool = False
     """A warm-up comes before its first trial, and after idle minutes."""
-
-
-@dataclass(frozen=True)
-class HarnessUnderTest:
-    """The agent program of a run; plain data that crosses to xdist workers."""
-
-    spec: dict[str, Any]
-    version: str | None = None
-    missing: str = ""
-    """Why it cannot be started, with the way to install it."""
-
-    @property
-    def label(self) -> str:
-        """Its name and version, as reports have it: programs often say their name as well."""
-        number = _VERSION.search(self.version or "")
-        version = number[0].rstrip(".+-") if number else self.version
-        return f"{self.spec['name']} {version}" if version else str(self.spec["name"])
 
 
 @dataclass(frozen=True)
@@ -117,12 +100,16 @@ class RunContext:
         board = Board(Path(path) if path else None)
         finished = frozenset(given.pop("finished"))
         harness = given.pop("harness")
+        if harness:
+            from .harnesses import HarnessUnderTest
+
+            harness = HarnessUnderTest(**harness)
         return cls(
             **given,
             models=models,
             finished=finished,
             board=board,
-            harness=HarnessUnderTest(**harness) if harness else None,
+            harness=harness,
         )
 
     def model(self, name: str) -> ModelUnderTest:

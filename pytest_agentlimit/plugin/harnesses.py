@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,6 @@ from pytest_agentlimit.harness.programs import (
 from pytest_agentlimit.harness.result import HarnessRun
 from pytest_agentlimit.harness.spec import HarnessSpec, served
 
-from .context import HarnessUnderTest
-
 if TYPE_CHECKING:
     from pytest_agentlimit.agents.transcript import Transcript
     from pytest_agentlimit.agents.workspace import Workspace
@@ -28,6 +28,25 @@ if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.timing import Exchange
 
     from .recorder import Recorder
+
+_VERSION = re.compile(r"\d+\.\d[\w.+-]*")
+
+
+@dataclass(frozen=True)
+class HarnessUnderTest:
+    """The agent program of a run; plain data that crosses to xdist workers."""
+
+    spec: dict[str, Any]
+    version: str | None = None
+    missing: str = ""
+    """Why it cannot be started, with the way to install it."""
+
+    @property
+    def label(self) -> str:
+        """Its name and version, as reports have it: programs often say their name as well."""
+        number = _VERSION.search(self.version or "")
+        version = number[0].rstrip(".+-") if number else self.version
+        return f"{self.spec['name']} {version}" if version else str(self.spec["name"])
 
 
 def find_harness(name: str, root: Path) -> HarnessUnderTest:

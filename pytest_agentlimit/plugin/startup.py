@@ -14,12 +14,14 @@ from pytest_agentlimit.endpoints.resolve import resolve
 from pytest_agentlimit.endpoints.warmup import wants_warm_up
 from pytest_agentlimit.errors import UsageProblem
 
-from .context import HarnessUnderTest, ModelUnderTest
+from .context import ModelUnderTest
 from .settings import Settings
 
 if TYPE_CHECKING:
     from pytest_agentlimit.endpoints.embedded import EmbeddedServer
     from pytest_agentlimit.endpoints.spec import EndpointSpec
+
+    from .harnesses import HarnessUnderTest
 
 
 _LOOKS = 4
