@@ -232,7 +232,8 @@ def twelve_tools() -> list[tuple[dict[str, Any], dict[str, Any]]]:
         name: {"type": "string", "description": f"The {name} to work on, as the user wrote it."}
         for name in ("path", "pattern", "reason")
     } | {"limit": {"type": "integer", "minimum": 1, "description": "Lines at most."}}
-    schema = {"type": "object", "properties": takes, "required": ["path"]}
+    draft = {"$schema": "http://json-schema.org/draft-07/schema#"}  # agents send one with each tool
+    schema = draft | {"type": "object", "properties": takes, "required": ["path"]}
     about = "Works on one file of the workspace and tells what was done, or why it was not."
     return [({"name": f"tool_{n}", "description": about}, schema) for n in range(12)]
 

@@ -10,6 +10,7 @@ import pytest
 from budgets import Ledger
 
 from pytest_agentlimit.agents.shape import agent_shape
+from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.chat.assemble import ReplyAssembler, reply_events
 from pytest_agentlimit.chat.codecs import Codec, codec_for
 from pytest_agentlimit.chat.messages import (
@@ -86,7 +87,7 @@ def work(dialect: Dialect) -> dict[str, tuple[Callable[[], Any], int]]:
         "stream decode": (lambda: decoded(codec, stream), len(stream)),
         "stream encode": (lambda: encoded(codec, events), len(stream)),
         "request encode": (lambda: json.dumps(codec.encode_request(request)), len(body)),
-        "request decode": (lambda: codec.decode_request(json.loads(body)), len(body)),
+        "request decode": (lambda: codec.decode_request(jsontext.parse(body)[0]), len(body)),
     }
 
 

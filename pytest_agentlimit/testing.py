@@ -25,6 +25,7 @@ from typing import Any, Self, get_args
 from pytest_agentlimit._grammar import anthropic_grammar
 from pytest_agentlimit._loopback import Answer, LoopbackServer
 from pytest_agentlimit._scripted import INVALID_UTF8, Scripted, played
+from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.chat.codecs import codec_for
 from pytest_agentlimit.chat.messages import (
     ChatRequest,
@@ -234,7 +235,7 @@ class ScriptedEndpoint:
         try:
             if not isinstance(body, dict):
                 raise ValueError("the body is no JSON object")
-            request = codec_for(dialect).decode_request(body)
+            request = codec_for(dialect).decode_request(jsontext.scrub(body)[0])
         except ValueError as error:
             return played(http_error(400, str(error)), None, dialect, self.model)
         with self._lock:

@@ -28,11 +28,12 @@ ROOMS: dict[str, set[str]] = {
     "cli": {"chat", "measure", "endpoints", "agents", "runs", "reports", "bridge", "harness"},
 }
 THIRD_PARTY: dict[str, set[str]] = {
-    "chat": {"pydantic", "jsonschema", "referencing"},
+    "chat": {"pydantic", "pydantic_core", "jsonschema", "referencing"},
     "measure": set(),
     "scripted": {"pydantic"},
     "endpoints": {
         "httpx",
+        "httpcore",
         "pydantic",
         "platformdirs",
         "filelock",
@@ -125,10 +126,13 @@ def test_judging_wing_takes_only_plain_data_from_chat() -> None:
 
 
 def test_httpx_sits_behind_a_sync_and_an_async_client() -> None:
-    users = [
-        path.name for path in modules() if any(n.split(".")[0] == "httpx" for n in imports_of(path))
-    ]
-    assert users == ["client.py", "upstream.py"]
+    users = {
+        path.name
+        for path in modules()
+        for name in imports_of(path)
+        if name.split(".")[0] in ("httpx", "httpcore")
+    }
+    assert users == {"client.py", "connections.py", "network.py"}
 
 
 def test_rooms_have_no_cycle() -> None:

@@ -82,7 +82,7 @@ class Exchange:
         try:
             body, request = await self._read(receive)
             work = self._count(body, request) if count_only else self._chat(body, request)
-            await while_it_stays(receive, work, self._left)
+            await while_it_stays(receive, self._answer, work, self._left)
         except ClientLeft:
             self._left()
         except Refusal as refused:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.chat.emulation import emulated_request
 from pytest_agentlimit.chat.messages import (
     ChatRequest,
@@ -76,7 +77,7 @@ def upstream_request(
         extra = {"truncate": False, "shift": False} | extra
     changes: dict[str, Any] = {
         "model": spec.model or request.model,
-        "tools": tuple(_tool(tool) for tool in request.tools),
+        "tools": _tools(request.tools),
         "temperature": spec.temperature if request.temperature is None else request.temperature,
         "top_p": spec.top_p if request.top_p is None else request.top_p,
         "extra": spec.extra_body | extra,
@@ -94,8 +95,19 @@ def upstream_request(
     return emulated_request(asked) if emulates_tools(policy, spec) else asked
 
 
-def _tool(tool: Tool) -> Tool:
-    return Tool(tool.name, tool.description, _schema(tool.parameters))
+def _tools(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """Return the tools as local servers take them."""
+    schemas = [_top(tool.parameters) for tool in tools]
+    written = jsontext.wire(schemas)
+    if any(key.encode() in written for key in _NO_SCHEMA):
+        # Agents have such keys at the top, if anywhere: the walk through all of it is rarely due.
+        schemas = [_schema(schema) for schema in schemas]
+    changed = zip(tools, schemas, strict=True)
+    return tuple(tool.model_copy(update={"parameters": schema}) for tool, schema in changed)
+
+
+def _top(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key not in _NO_SCHEMA}
 
 
 def _schema(node: Any, *, names: bool = False) -> Any:

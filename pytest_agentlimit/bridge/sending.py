@@ -36,31 +36,8 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     return bytes(body)
 
 
-async def while_it_stays(
-    receive: Receive, work: Coroutine[Any, Any, None], on_left: Callable[[], None]
-) -> None:
-    """Run `work` while the client stays; when it leaves, call `on_left` and cancel the work."""
-    task = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        else:
-            on_left()
-    finally:
-        leaving.cancel()
-        task.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 class Answer:
-    """What goes to one client; `status` is None until something has been sent.
+    """What goes to one client: `status` is None before its first piece, `ended` True from the last.
 
     Sending waits while the client does not read, and with it whoever sends.
     """
@@ -68,8 +45,8 @@ class Answer:
     def __init__(self, send: Send, dialect: Dialect) -> None:
         self._send = send
         self._dialect = dialect
-        self._ended = False
         self.status: int | None = None
+        self.ended = False
 
     async def part(self, data: bytes, content_type: str, headers: dict[str, str]) -> None:
         """Send a piece of a stream; the first one brings the head, with `headers`."""
@@ -79,9 +56,9 @@ class Answer:
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of a stream that has begun; what follows is not sent."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def whole(
@@ -107,3 +84,27 @@ class Answer:
         given = {"content-type": content_type} | headers
         pairs = [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
         return self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+async def while_it_stays(
+    receive: Receive, answer: Answer, work: Coroutine[Any, Any, None], on_left: Callable[[], None]
+) -> None:
+    """Do `work` while the client stays; when it leaves, call `on_left` and cancel the work.
+
+    `work` is what sends `answer`, and goes on to its own end after that.
+    """
+    working = asyncio.current_task()
+    assert working is not None
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not answer.ended:  # who has had everything is as good as gone, and says so as well
+            on_left()
+            working.cancel()
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        await work
+    finally:
+        watching.cancel()

@@ -59,6 +59,7 @@ class Translation:
         self._encoder = self._codec.stream_encoder(request.model)
         self._counted = counted
         self._given = ReplyAssembler()
+        self._all_given: ChatReply | None = None
         self._received: ChatReply | None = None
         self._model = request.model
 
@@ -75,7 +76,7 @@ class Translation:
     @property
     def given(self) -> ChatReply:
         """What the client was told, so far."""
-        return self._given.reply()
+        return self._all_given or self._given.reply()
 
     @property
     def received(self) -> ChatReply | None:
@@ -109,7 +110,7 @@ class Translation:
             return out
         if self._streams:
             return out + self._comments() + self._encoder.close()
-        reply = self.given
+        reply = self._all_given = self.given
         reply = reply if reply.model else reply.model_copy(update={"model": self._model})
         return jsontext.wire(self._codec.encode_reply(reply))
 

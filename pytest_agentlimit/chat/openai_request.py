@@ -95,7 +95,7 @@ def decode_request(body: dict[str, Any]) -> ChatRequest:
 
     Missing call ids are invented by order. Raises ValueError for a body that is no conversation.
     """
-    rest = turns.clean(body)
+    rest = turns.opened(body)
     ids = turns.CallIds()
     messages = [
         _decode_message(message, ids)

@@ -21,11 +21,11 @@ _PICTURES = ("image", "image_url", "input_image")
 PARAGRAPH = "\n\n"
 
 
-def clean(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a request body without lone surrogates; ValueError when it is no object."""
+def opened(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a request body to take keys out of; ValueError when it is no object."""
     if not isinstance(body, dict):
         raise ValueError(f"the body is a {type(body).__name__}, not an object")
-    return dict(jsontext.scrub(body)[0])
+    return dict(body)
 
 
 def objects(value: Any, what: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The HTTP client of one endpoint; only this module and upstream.py know httpx.
+"""The HTTP client of one endpoint; only this module, connections.py and network.py know httpx.
 
 Sends neutral requests, reads replies with the client's own clocks, and says of every failure what
 it was: refused, hung, stalled, slow, an HTTP error, not the protocol, cut off (PROTOCOLS R5-R7).
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import ssl
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -25,10 +23,10 @@ from pytest_agentlimit.endpoints.curl import curl_command
 from pytest_agentlimit.endpoints.inflight import Turn, Turnstile
 from pytest_agentlimit.endpoints.keys import Redactor, api_key, auth_header
 from pytest_agentlimit.endpoints.known_faults import KnownFaults
+from pytest_agentlimit.endpoints.network import certificates, proxy_for
 from pytest_agentlimit.endpoints.outgoing import (
     bad_address,
     complete_request,
-    is_loopback,
     request_headers,
     split_address,
 )
@@ -36,7 +34,6 @@ from pytest_agentlimit.endpoints.reading import ReplyReader, parse_probe
 from pytest_agentlimit.endpoints.spec import EndpointSpec
 from pytest_agentlimit.endpoints.timing import Exchange, Guard, Stopwatch, note_arrivals
 from pytest_agentlimit.errors import EndpointError, StreamFailure, UsageProblem
-from pytest_agentlimit.text import one_line
 
 # What a transport without a network is written with; aliases, so that httpx stays in this module.
 Transport = httpx.BaseTransport
@@ -258,7 +255,7 @@ class EndpointClient:
     def _hand_over(self, request: httpx.Request, guard: Guard) -> httpx.Response:
         redact = Redactor(self.spec)
         try:
-            return self._http.send(request, stream=True, auth=KeyAuth(self.spec))
+            return self._http.send(request, stream=True, auth=_KeyAuth(self.spec))
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
             raise failures.connect_timeout(self.spec) from None
         except (httpx.ReadTimeout, httpx.WriteTimeout):
@@ -352,7 +349,7 @@ class EndpointClient:
             self.on_exchange(exchange)
 
 
-class KeyAuth(httpx.Auth):
+class _KeyAuth(httpx.Auth):
     """Puts the key on the request at the last moment, so that no frame of ours holds it."""
 
     def __init__(self, spec: EndpointSpec) -> None:
@@ -368,30 +365,15 @@ class KeyAuth(httpx.Auth):
 
 
 def _http_client(spec: EndpointSpec, transport: Transport | None) -> httpx.Client:
-    parts = split_address(spec)
     try:
         httpx.URL(spec.base_url)
-        return httpx.Client(
-            transport=transport,
-            verify=verification(parts.scheme),
-            # A proxy variable must not swallow calls to this machine.
-            trust_env=not is_loopback(parts.hostname or ""),
-            follow_redirects=False,
-            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
-        )
     except httpx.InvalidURL:
         raise bad_address(spec) from None
-    except (ImportError, ValueError, OSError) as error:
-        raise UsageProblem(
-            f"model {spec.name!r}: the proxy or certificate settings of the environment cannot be "
-            f"used: {one_line(str(error))}. Next: correct HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or "
-            "SSL_CERT_FILE, or name the host in NO_PROXY"
-        ) from None
-
-
-def verification(scheme: str) -> ssl.SSLContext | bool:
-    """Return what httpx is to check certificates with."""
-    if scheme != "https":
-        return False  # loading the certificate store takes 60 ms, and plain HTTP has no use for it
-    own = os.environ.get("SSL_CERT_FILE")
-    return ssl.create_default_context(cafile=own) if own else True
+    return httpx.Client(
+        transport=transport,
+        verify=certificates(spec) or False,
+        proxy=proxy_for(spec),
+        trust_env=False,  # the two lines above have what is in it
+        follow_redirects=False,
+        limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
+    )

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.chat.assemble import reply_events
 from pytest_agentlimit.chat.codecs import codec_for
 from pytest_agentlimit.chat.messages import (
@@ -58,7 +59,7 @@ class NullTransport(Transport):
         """Return the reply, streamed or whole as asked; a model list to any GET."""
         if request.method == "GET":
             return _json({"object": "list", "data": [{"id": self._name, "object": "model"}]})
-        chat = self._codec.decode_request(json.loads(request.read()))
+        chat = self._codec.decode_request(jsontext.parse(request.read().decode())[0])
         reply = null_reply(self._name, chat)
         if not chat.stream:
             return _json(self._codec.encode_reply(reply))

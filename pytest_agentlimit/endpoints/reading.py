@@ -191,14 +191,15 @@ class ReplyReader:
             value = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self._not_json(body, error) from None
-        findings = self._assembler.reply(()).findings
+        findings = self._assembler.findings
         if self._request.stream:
             detail = "the server sent a whole reply though a stream was asked for"
             findings += (Finding(code="stream_ignored", detail=detail),)
         if not clean:
             findings += (Finding(code="invalid_utf8", detail="bytes that are no UTF-8"),)
         reply = self._decode_whole(value, body)
-        reply = reply.model_copy(update={"findings": reply.findings + findings})
+        if findings:
+            reply = reply.model_copy(update={"findings": reply.findings + findings})
         self.complete = True
         return finish(reply, self._request.tools)
 

@@ -1,7 +1,7 @@
 """The async client of one endpoint: opens an answer and hands on its bytes as they come.
 
 `client.py` measures calls, this module carries them for the bridge; both say of a failure what it
-was in the same words. No other module knows httpx.
+was in the same words.
 """
 
 from __future__ import annotations
@@ -11,27 +11,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-import httpx
-
 from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.endpoints import failures
-from pytest_agentlimit.endpoints.client import KeyAuth, verification
-from pytest_agentlimit.endpoints.keys import Redactor
-from pytest_agentlimit.endpoints.outgoing import (
-    bad_address,
-    is_loopback,
-    request_headers,
-    split_address,
+from pytest_agentlimit.endpoints.connections import (
+    TRANSPORT_ERRORS,
+    Answer,
+    Connections,
+    DecodingError,
 )
+from pytest_agentlimit.endpoints.keys import Redactor
+from pytest_agentlimit.endpoints.outgoing import split_address
 from pytest_agentlimit.endpoints.reading import parse_probe
 from pytest_agentlimit.endpoints.spec import EndpointSpec
 from pytest_agentlimit.endpoints.timing import Expiry
-from pytest_agentlimit.errors import EndpointError, StreamFailure, UsageProblem
-from pytest_agentlimit.text import one_line
 
 _ERROR_BODY_LIMIT = 65_536
-_KEEPALIVE_S = 4.0
-"""Less than the 5 s and more after which servers close idle connections."""
 _SETTLE_S = 0.25
 """How long the end of the transport is waited for once the reply itself is complete."""
 _HUNG: Expiry = "hung"
@@ -43,11 +37,10 @@ T = TypeVar("T")
 class UpstreamAnswer:
     """An answer at its headers, status 2xx; `content_type` is what the server calls it."""
 
-    def __init__(self, upstream: Upstream, response: httpx.Response, asked: float) -> None:
-        self.content_type: str = response.headers.get("content-type", "")
+    def __init__(self, upstream: Upstream, answer: Answer, asked: float) -> None:
+        self.content_type = answer.headers.get("content-type", "")
         self._upstream = upstream
-        self._response = response
-        self._chunks = response.aiter_bytes()
+        self._chunks = answer.chunks()
         limits = upstream.spec.deadlines
         self._first_due = asked + limits.first_byte_s
         self._end = asked + limits.total_s
@@ -63,9 +56,9 @@ class UpstreamAnswer:
             try:
                 work = anext(self._chunks, b"")
                 chunk = await self._upstream.within(work, limit_s, self._end, kind)
-            except httpx.DecodingError:
+            except DecodingError:
                 raise failures.garbled(spec) from None
-            except httpx.TransportError as error:
+            except TRANSPORT_ERRORS as error:
                 raise failures.cut(spec, Redactor(spec).line(str(error))) from None
             if not chunk:
                 return
@@ -74,7 +67,7 @@ class UpstreamAnswer:
 
     async def settle(self) -> None:
         """Read what follows a complete reply, so that the connection can be used again."""
-        with suppress(httpx.HTTPError, TimeoutError):
+        with suppress(*TRANSPORT_ERRORS, DecodingError, TimeoutError):
             async with asyncio.timeout(_SETTLE_S):
                 async for _ in self._chunks:
                     pass
@@ -91,13 +84,11 @@ class Upstream:
         parts = split_address(spec)
         self._base = spec.base_url.rstrip("/")
         self._root = f"{parts.scheme}://{parts.netloc}"
-        self._headers = request_headers(spec)
-        self._auth = KeyAuth(spec)
-        self._http = _http_client(spec)
+        self._connections = Connections(spec)
 
     async def aclose(self) -> None:
         """Close the pooled connections."""
-        await self._http.aclose()
+        await self._connections.aclose()
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes) -> AsyncIterator[UpstreamAnswer]:
@@ -108,11 +99,11 @@ class Upstream:
         """
         asked = asyncio.get_running_loop().time()
         end = asked + self.spec.deadlines.total_s
-        response = await self._open("POST", self._base + path, body, end)
+        answer = await self._open("POST", self._base + path, body, end)
         try:
-            yield UpstreamAnswer(self, response, asked)
+            yield UpstreamAnswer(self, answer, asked)
         finally:
-            await response.aclose()
+            await answer.aclose()
 
     async def get_json(
         self, path: str, *, from_root: bool = False, body: dict[str, Any] | None = None
@@ -124,12 +115,12 @@ class Upstream:
         end = asyncio.get_running_loop().time() + self.spec.deadlines.total_s
         url = (self._root if from_root else self._base) + path
         content = None if body is None else jsontext.wire(body)
-        response = await self._open("GET" if body is None else "POST", url, content, end)
+        answer = await self._open("GET" if body is None else "POST", url, content, end)
         try:
-            data = await self._bounded(response, self.spec.max_reply_bytes, end)
+            data = await self._bounded(answer, self.spec.max_reply_bytes, end)
         finally:
-            await response.aclose()
-        return parse_probe(self.spec, data, response.headers.get("content-type", ""))
+            await answer.aclose()
+        return parse_probe(self.spec, data, answer.headers.get("content-type", ""))
 
     async def within(self, work: Awaitable[T], limit_s: float, end: float, kind: Expiry) -> T:
         """Return the result of `work`; DeadlineExceeded after `limit_s`, or at the loop time `end`.
@@ -144,101 +135,27 @@ class Upstream:
             late = "slow" if end < due and kind == "stalled" else kind
             raise failures.deadline(self.spec, late) from None
 
-    async def _open(
-        self, method: str, url: str, content: bytes | None, end: float
-    ) -> httpx.Response:
-        """Return a 2xx response at its headers."""
+    async def _open(self, method: str, url: str, content: bytes | None, end: float) -> Answer:
+        """Return a 2xx answer at its headers."""
+        work = self._connections.open(method, url, content)
+        answer = await self.within(work, self.spec.deadlines.first_byte_s, end, _HUNG)
+        if 200 <= answer.status < 300:
+            return answer
         try:
-            response = await self._hand_over(method, url, content, end)
-        except _DeadConnection:
-            # A request that crosses the close of an idle connection is lost: nobody's failure.
-            response = await self._hand_over(method, url, content, end)
-        if response.is_success:
-            return response
-        try:
-            body = (await self._bounded(response, _ERROR_BODY_LIMIT, end)).decode(errors="replace")
+            body = (await self._bounded(answer, _ERROR_BODY_LIMIT, end)).decode(errors="replace")
         finally:
-            await response.aclose()
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        status, redact = response.status_code, Redactor(self.spec)
-        raise failures.http_failure(self.spec, status, headers, body, redact)
-
-    async def _hand_over(
-        self, method: str, url: str, content: bytes | None, end: float
-    ) -> httpx.Response:
-        fresh = False
-
-        async def trace(event: str, info: dict[str, Any]) -> None:
-            nonlocal fresh
-            fresh = fresh or event.endswith("connect_tcp.complete")
-
-        limits = self.spec.deadlines
-        request = self._http.build_request(
-            method,
-            url,
-            content=content,
-            headers=self._headers,
-            timeout=httpx.Timeout(None, connect=min(limits.connect_s, limits.total_s)),
-            extensions={"trace": trace},
-        )
-        try:
-            work = self._http.send(request, stream=True, auth=self._auth)
-            return await self.within(work, limits.first_byte_s, end, "hung")
-        except httpx.HTTPError as error:
-            failure = self._failure(error)
-        if isinstance(failure, StreamFailure) and not fresh:
-            raise _DeadConnection(str(failure), kind=failure.kind, blame=failure.blame)
-        raise failure
-
-    def _failure(self, error: httpx.HTTPError) -> EndpointError | UsageProblem:
+            await answer.aclose()
         redact = Redactor(self.spec)
-        if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
-            return failures.connect_timeout(self.spec)
-        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-            return failures.connect_failure(self.spec, error, redact)
-        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-            # The library's own words would quote the header, and with it the key.
-            return UsageProblem(
-                f"model {self.spec.name!r}: the request cannot be put into HTTP. Next: look for "
-                "line breaks or odd characters in the base URL and in the configured headers"
-            )
-        return failures.dropped(self.spec, error, redact)
+        raise failures.http_failure(self.spec, answer.status, answer.headers, body, redact)
 
-    async def _bounded(self, response: httpx.Response, limit: int, end: float) -> bytes:
+    async def _bounded(self, answer: Answer, limit: int, end: float) -> bytes:
         """Return at most `limit` bytes of a body, fewer when the server stops sending."""
         data = bytearray()
         pause_s = self.spec.deadlines.between_chunks_s
-        chunks = response.aiter_bytes()
-        with suppress(httpx.HTTPError):
+        chunks = answer.chunks()
+        with suppress(*TRANSPORT_ERRORS, DecodingError):
             while chunk := await self.within(anext(chunks, b""), pause_s, end, "stalled"):
                 data += chunk
                 if len(data) > limit:
                     break
         return bytes(data[:limit])
-
-
-class _DeadConnection(StreamFailure):
-    """A pooled connection was closed before it answered."""
-
-
-def _http_client(spec: EndpointSpec) -> httpx.AsyncClient:
-    parts = split_address(spec)
-    try:
-        httpx.URL(spec.base_url)
-        return httpx.AsyncClient(
-            verify=verification(parts.scheme),
-            # A proxy variable must not swallow calls to this machine.
-            trust_env=not is_loopback(parts.hostname or ""),
-            follow_redirects=False,
-            limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_S
-            ),
-        )
-    except httpx.InvalidURL:
-        raise bad_address(spec) from None
-    except (ImportError, ValueError, OSError) as error:
-        raise UsageProblem(
-            f"model {spec.name!r}: the proxy or certificate settings of the environment cannot be "
-            f"used: {one_line(str(error))}. Next: correct HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or "
-            "SSL_CERT_FILE, or name the host in NO_PROXY"
-        ) from None

@@ -9,6 +9,7 @@ from functools import partial
 
 from pytest_agentlimit._loopback import Answer, LoopbackServer
 from pytest_agentlimit._scripted import Scripted, played
+from pytest_agentlimit.chat import jsontext
 from pytest_agentlimit.chat.codecs import codec_for
 from pytest_agentlimit.chat.messages import WireError
 from pytest_agentlimit.endpoints.nulls import null_reply
@@ -34,7 +35,7 @@ def _answer(name: str, method: str, path: str, headers: dict[str, str], body: by
         listed = json.dumps({"object": "list", "data": [{"id": name, "object": "model"}]})
         return played(Scripted(body=listed.encode()), None, "openai", name)
     try:
-        request = codec_for("openai").decode_request(json.loads(body))
+        request = codec_for("openai").decode_request(jsontext.parse(body.decode())[0])
     except ValueError as error:
         refused = WireError(status=400, kind="bad_request", message=str(error))
         return played(Scripted(error=refused), None, "openai", name)

@@ -132,5 +132,42 @@ def test_parsing_agrees_with_the_standard_library(value: Any) -> None:
     assert jsontext.parse(text, strict=True) == (json.loads(text), False)
 
 
+PIECES = [
+    *('{"a":', "[", "{", "}", "]", ",", ":", " ", "\n", '"b"', '"\\n"', '"\\/"', '"\t"', '"\x7f"'),
+    *('"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', '"\\x"', '"é"', "'c'", "\ufeff", "nul", "null"),
+    *("true", "True", "1", "-0", "-", "01", "1.", ".5", "1.5", "1e5", "1E-7", "1e999", "0x1", "٣"),
+    *("NaN", "Infinity", "-Infinity", "nan", "inf", "1" * 400, "1" * 5000, "1_0", "0.1", "//"),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(st.sampled_from(PIECES), max_size=6).map("".join), strict=st.booleans())
+def test_what_parses_is_what_the_standard_library_parses(text: str, strict: bool) -> None:
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        wanted = json.loads(text, parse_constant=refuse if strict else None)
+    except ValueError:
+        with pytest.raises(ValueError, match="."):
+            jsontext.parse(text, strict=strict)
+        return
+    value, replaced = jsontext.parse(text, strict=strict)
+    assert replaced == ("\ud800" in repr(wanted) or "\\ud800" in repr(wanted))
+    assert repr(value) == repr(wanted).replace("\\ud800", "\ufffd")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(LONE),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_what_goes_out_can_be_read_back(value: Any) -> None:
+    assert repr(json.loads(jsontext.wire(value))) == repr(value)
+
+
 def test_every_code_has_a_meaning_and_the_table_has_no_other() -> None:
     assert set(findings.MEANING) == findings.CODES
