@@ -22,7 +22,7 @@ harness: $(VENV)/.tools $(VENV)/.harness ## the harness suite through four real 
 	PATH="$(abspath $(VENV))/harness/bin:$$PATH" $(PY) -m pytest_agentlimit.example_suites.harness.scripted pi mini-swe-agent claude-code opencode
 
 test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
-	$(PY) -m pytest -n 2
+	PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2  # compiled once, not in each of a thousand runs
 
 lint: $(VENV)/.tools ## ruff and mypy
 	$(VENV)/bin/ruff check .
