@@ -21,8 +21,9 @@ limits: $(VENV)/.model ## eight ladders: the embedded model, two scripted ones, 
 harness: $(VENV)/.tools $(VENV)/.harness ## the harness suite through four real agent programs (installs 1 GB, once)
 	PATH="$(abspath $(VENV))/harness/bin:$$PATH" $(PY) -m pytest_agentlimit.example_suites.harness.scripted pi mini-swe-agent claude-code opencode
 
+# Three workers fill two cores, as many tests wait; compiled once, not in each of a thousand runs.
 test: $(VENV)/.model $(VENV)/.tools lint ## style, types and the whole test suite (offline once installed)
-	PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2  # compiled once, not in each of a thousand runs
+	PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 3
 
 lint: $(VENV)/.tools ## ruff and mypy
 	$(VENV)/bin/ruff check .
