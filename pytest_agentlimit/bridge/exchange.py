@@ -205,8 +205,8 @@ class Exchange:
         else:
             self._held += last
             await self._send_held()
-            await reply.settle()
             await self._answer.end()
+            await reply.settle()
 
     async def _pass_on(self, chunk: bytes, translation: Translation) -> None:
         at_s = time.perf_counter() - self._began

@@ -8,9 +8,10 @@ import threading
 import httpx
 import psutil
 import pytest
-from bridge_kit import HI, SSE, Gate, Stage, chunk, events_of, raw, request_bytes
+from bridge_kit import HI, SSE, Gate, Stage, chunk, events_of, raw, request_bytes, stream
 
 from pytest_agentlimit.bridge import exchange
+from pytest_agentlimit.bridge.capture import Seen
 from pytest_agentlimit.bridge.serve import Bridge
 from pytest_agentlimit.testing import ScriptedEndpoint, anthropic_grammar, call, hang, say
 
@@ -40,6 +41,29 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream() -> None:
                 assert client.recv(1000, socket.MSG_WAITALL).count(b"message_start")
             assert gate.left.wait(10)
     gate.close()
+
+
+def test_a_client_that_leaves_at_the_end_of_its_reply_has_not_left() -> None:
+    """Programs close at the mark of the end; a server may keep its connection open after that."""
+    body = stream(chunk({"content": "All of it."}), chunk({}, "stop")).body
+    assert body is not None
+    seen: queue.Queue[Seen] = queue.Queue()
+    with socket.create_server(("127.0.0.1", 0)) as listener, ScriptedEndpoint([say("x")]) as server:
+        spec = server.endpoint(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        with Bridge(spec, observe=seen.put) as bridge:
+            with socket.create_connection(("127.0.0.1", bridge.port)) as client:
+                client.sendall(request_bytes("/v1/messages", stream=True))
+                upstream, _ = listener.accept()
+                upstream.recv(65_536)
+                upstream.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+                upstream.sendall(body)
+                received = b""
+                while b"message_stop" not in received:
+                    received += client.recv(65_536)
+            record = seen.get(timeout=20).record
+            upstream.close()
+    assert (record.client_left, record.status, record.error) == (False, 200, None)
+    assert [one.kind for one in record.attempts] == [None]
 
 
 def test_a_slow_client_stops_the_reading_from_the_upstream() -> None:
