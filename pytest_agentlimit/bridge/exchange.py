@@ -205,8 +205,9 @@ class Exchange:
         else:
             self._held += last
             await self._send_held()
+            self._answer.complete = True
+            await reply.settle()  # before the end: the client's next request finds the connection
             await self._answer.end()
-            await reply.settle()
 
     async def _pass_on(self, chunk: bytes, translation: Translation) -> None:
         at_s = time.perf_counter() - self._began

@@ -37,16 +37,18 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 class Answer:
-    """What goes to one client: `status` is None before its first piece, `ended` True from the last.
+    """What goes to one client; `status` is None until something has been sent.
 
-    Sending waits while the client does not read, and with it whoever sends.
+    `complete` is True once the client has all of its reply: some programs leave then, before the
+    formal end. Sending waits while the client does not read, and with it whoever sends.
     """
 
     def __init__(self, send: Send, dialect: Dialect) -> None:
         self._send = send
         self._dialect = dialect
         self.status: int | None = None
-        self.ended = False
+        self.complete = False
+        self._ended = False
 
     async def part(self, data: bytes, content_type: str, headers: dict[str, str]) -> None:
         """Send a piece of a stream; the first one brings the head, with `headers`."""
@@ -56,9 +58,9 @@ class Answer:
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of a stream that has begun; what follows is not sent."""
-        if self.ended:
+        if self._ended:
             return
-        self.ended = True
+        self.complete = self._ended = True
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def whole(
@@ -99,7 +101,7 @@ async def while_it_stays(
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        if not answer.ended:  # who has had everything is as good as gone, and says so as well
+        if not answer.complete:  # at the end of an answer the server says this too
             on_left()
             working.cancel()
 
